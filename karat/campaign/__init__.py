@@ -1,0 +1,1 @@
+"""YAML → plan of hashed steps → runner."""

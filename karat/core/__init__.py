@@ -1,0 +1,1 @@
+"""Units, conventions, errors, components, catalogues: what every floor stands on."""

@@ -1,0 +1,1 @@
+"""Labelled datasets: readers, the data doctor, splits."""

@@ -1,0 +1,1 @@
+"""Contestants: everything that predicts energies and forces."""

@@ -1,0 +1,101 @@
+"""What pair potentials share: parameter tables over species, distances, the smooth switch."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ase.data import atomic_numbers
+from jaxtyping import Array, Float, Int
+
+from karat.core.errors import BadInput, UnknownElement
+from karat.potentials.batch import Batch
+
+
+def atomic_number(symbol: str, place: str) -> int:
+    """Atomic number of an element symbol.
+
+    Raises:
+        UnknownElement: no such element.
+    """
+    if symbol not in atomic_numbers or symbol == "X":
+        raise UnknownElement(f"{place}: '{symbol}' is not an element symbol (e.g. Ar, Si).")
+    return atomic_numbers[symbol]
+
+
+def species_of(parameters: Mapping[str, float], place: str) -> tuple[int, ...]:
+    """The elements that keys like ``Ar`` or ``Ar-Kr`` name, ascending.
+
+    Raises:
+        BadInput: no key; UnknownElement: a key that names none.
+    """
+    if not parameters:
+        raise BadInput(f"{place}: is empty; give one value per element, e.g. {{Ar: 1.0}}.")
+    return tuple(sorted({atomic_number(s, place) for key in parameters for s in key.split("-")}))
+
+
+def pair_table(
+    parameters: Mapping[str, float],
+    species: tuple[int, ...],
+    mix: Literal["geometric", "arithmetic", "none"],
+) -> Float[np.ndarray, "species species"]:
+    """Symmetric table from values by element (``Ar``) and by pair (``Ar-Kr``).
+
+    Raises:
+        BadInput: a pair is given twice, or is missing and cannot be mixed.
+    """
+    index = {z: i for i, z in enumerate(species)}
+    table = np.full((len(species), len(species)), np.nan)
+    for key, value in parameters.items():
+        parts = key.split("-")
+        if len(parts) > 2:
+            raise BadInput(f"'{key}': one element or a pair of elements is needed, e.g. Ar-Kr.")
+        i, j = index[atomic_number(parts[0], key)], index[atomic_number(parts[-1], key)]
+        if not np.isnan(table[i, j]):
+            raise BadInput(f"'{key}' is given twice.")
+        table[i, j] = table[j, i] = value
+    for i, j in zip(*np.nonzero(np.isnan(table))):
+        if mix == "none" or np.isnan(table[i, i]) or np.isnan(table[j, j]):
+            raise BadInput(f"No value for the pair of atomic numbers {species[i]}-{species[j]}.")
+        own = (table[i, i], table[j, j])
+        table[i, j] = np.sqrt(own[0] * own[1]) if mix == "geometric" else 0.5 * (own[0] + own[1])
+    return table
+
+
+def species_index(numbers: Int[Array, "atoms"], species: tuple[int, ...]) -> Int[Array, "atoms"]:
+    """Index of each atom's element in `species`; 0 on padding (mask what you compute from it)."""
+    lookup = np.zeros(max(species) + 1, np.int32)
+    for i, z in enumerate(species):
+        lookup[z] = i
+    return jnp.asarray(lookup)[numbers]
+
+
+def distances(vectors: Float[Array, "pairs 3"]) -> Float[Array, "pairs"]:
+    """|v|, Å; vectors of a batch are never zero (padding ones are long)."""
+    return jnp.sqrt(jnp.sum(vectors * vectors, axis=-1))
+
+
+def switch(distance: Float[Array, ""], onset: float, cutoff: float) -> Float[Array, ""]:
+    """1 below `onset`, 0 above `cutoff`, between them 1 - 10x³ + 15x⁴ - 6x⁵.
+
+    Twice continuously differentiable. Source: GROMACS manual, potential modifiers; LAMMPS.
+    """
+    x = jnp.clip((distance - onset) / (cutoff - onset), 0.0, 1.0)
+    return 1 - x**3 * (10 - 15 * x + 6 * x * x)
+
+
+def half_pair_sum(
+    batch: Batch,
+    species: tuple[int, ...],
+    energy: Callable[
+        [Float[Array, "pairs"], Int[Array, "pairs"], Int[Array, "pairs"]], Float[Array, "pairs"]
+    ],
+) -> Float[Array, "atoms"]:
+    """Each atom's half of its pair energies: pairs are listed in both directions."""
+    index = species_index(batch.numbers, species)
+    value = energy(distances(batch.vectors), index[batch.centers], index[batch.neighbours])
+    value = jnp.where(batch.pair_mask, 0.5 * value, 0)
+    return jax.ops.segment_sum(
+        value, batch.centers, num_segments=batch.atoms, indices_are_sorted=True
+    )

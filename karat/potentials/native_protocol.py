@@ -1,0 +1,204 @@
+"""Native (JAX) potentials: energy as a sum over atoms; all else is derived here, once, for all.
+
+Checked: tests/potentials/test_native_protocol.py and the conformance suite.
+"""
+
+import abc
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from karat.potentials.batch import Batch, make_batch
+from karat.potentials.protocol import (
+    AbstractPotential,
+    Traits,
+    check_suitable,
+    require_finite,
+)
+from karat.structures.labels import Labels, LevelOfTheory, Quantity
+from karat.structures.structure import Structure
+
+MAX_PAIRS_PER_BATCH = 20_000
+
+
+class Outputs(eqx.Module):
+    """What a native potential returns.
+
+    Attributes:
+        atom_energies: eV, exactly zero on padding; without reference energies.
+        charges: e, where it has them.
+    """
+
+    atom_energies: Float[Array, "atoms"]
+    charges: Float[Array, "atoms"] | None = None
+
+
+class Derived(eqx.Module):
+    """Energies and their derivatives for a batch (padding included).
+
+    Attributes:
+        energies: eV, without reference energies.
+        forces: eV/Å.
+        stress: (1/V) ∂E/∂ε, eV/Å³; meaningful for systems periodic in three directions.
+    """
+
+    energies: Float[Array, "systems"]
+    forces: Float[Array, "atoms 3"]
+    stress: Float[Array, "systems 3 3"]
+    outputs: Outputs
+
+
+class AbstractNativePotential(eqx.Module):
+    """The pure function: batch → outputs. An equinox module: its array leaves are parameters.
+
+    Attributes:
+        cutoff: Å.
+        species: atomic numbers, ascending.
+        continuity: see `Traits.continuity`.
+        needs_triplets: whether batches must carry triplets.
+    """
+
+    cutoff: eqx.AbstractVar[float]
+    species: eqx.AbstractVar[tuple[int, ...]]
+    continuity: eqx.AbstractVar[int]
+    needs_triplets: eqx.AbstractVar[bool]
+
+    @abc.abstractmethod
+    def evaluate(self, batch: Batch) -> Outputs:
+        """Atom energies in eV (exactly zero on padding), and what else the potential has."""
+
+
+def derive(potential: AbstractNativePotential, batch: Batch) -> Derived:
+    """Energies, forces and stress of a batch from one backward pass over the edge vectors.
+
+    With g_p = ∂E/∂v_p of pair p = (i → j), v = r_j - r_i: F_i = Σ_{p from i} g_p - Σ_{p to i} g_p
+    and σ = (1/V) Σ_p v_p ⊗ g_p, symmetrised (rotation invariance makes it symmetric).
+
+    Source: Knuth et al., Comput. Phys. Commun. 190, 33 (2015).
+    """
+
+    def total(vectors: Float[Array, "pairs 3"]) -> tuple[Array, Outputs]:
+        outputs = potential.evaluate(eqx.tree_at(lambda b: b.vectors, batch, vectors))
+        return jnp.sum(outputs.atom_energies), outputs
+
+    gradient, outputs = jax.grad(total, has_aux=True)(batch.vectors)
+    gradient = jnp.where(batch.pair_mask[:, None], gradient, 0)
+    segment = partial(jax.ops.segment_sum, num_segments=batch.atoms)
+    forces = segment(gradient, batch.centers, indices_are_sorted=True) - segment(
+        gradient, batch.neighbours
+    )
+    outer = batch.vectors[:, :, None] * gradient[:, None, :]
+    outer = jnp.where(batch.pair_mask[:, None, None], outer, 0)
+    virial = jax.ops.segment_sum(outer, batch.system[batch.centers], num_segments=batch.systems)
+    stress = 0.5 * (virial + jnp.swapaxes(virial, 1, 2)) / batch.volume[:, None, None]
+    energies = jax.ops.segment_sum(
+        outputs.atom_energies, batch.system, num_segments=batch.systems, indices_are_sorted=True
+    )
+    return Derived(energies=energies, forces=forces, stress=stress, outputs=outputs)
+
+
+_derive_compiled = eqx.filter_jit(derive)
+
+
+class NativePotential(AbstractPotential):
+    """A native module as a potential: batching, padding, compilation, reference energies.
+
+    Args:
+        module: the pure function with its parameters.
+        reference_energies: eV per atomic number, added on the host in float64, so that energies
+            near -10⁴ eV lose no digits; `None` for zero.
+        level: level of theory it was trained to.
+        dtype: float64 or float32; float64 needs 64-bit JAX (entry points enable it).
+
+    Raises:
+        BadInput: float64 asked for while JAX computes in 32 bits.
+    """
+
+    def __init__(
+        self,
+        module: AbstractNativePotential,
+        reference_energies: Mapping[int, float] | None = None,
+        level: LevelOfTheory | None = None,
+        dtype: str = "float64",
+    ) -> None:
+        from karat.potentials.precision import require
+
+        self.dtype = require(dtype)
+        self.module = jax.tree.map(
+            lambda leaf: leaf.astype(self.dtype) if eqx.is_inexact_array(leaf) else leaf, module
+        )
+        self.reference_energies = {int(z): float(e) for z, e in (reference_energies or {}).items()}
+        self.level = level
+
+    @property
+    def traits(self) -> Traits:
+        single = self.dtype == np.float32
+        return Traits(
+            species=self.module.species,
+            periodic=True,
+            molecules=True,
+            quantities=("energy", "forces", "stress"),
+            cutoff=self.module.cutoff,
+            continuity=self.module.continuity,
+            force_tolerance=1e-2 if single else 1e-6,
+            tolerance_reason="float32 rounding of central differences" if single else "",
+            native=True,
+            level=self.level,
+        )
+
+    def offset(self, structure: Structure) -> float:
+        """Sum of reference energies, eV."""
+        return float(sum(self.reference_energies.get(int(z), 0.0) for z in structure.numbers))
+
+    def batch(self, structures: Sequence[Structure]) -> Batch:
+        """A batch as this potential needs it."""
+        return make_batch(
+            structures, self.module.cutoff, self.dtype, with_triplets=self.module.needs_triplets
+        )
+
+    def predict(
+        self, structures: Sequence[Structure], want: Sequence[Quantity] = ("energy", "forces")
+    ) -> list[Labels]:
+        for structure in structures:
+            check_suitable(self, structure, want)
+        labels: list[Labels] = []
+        for chunk in self._chunks(structures):
+            labels += self._predict_chunk(chunk, want)
+        return labels
+
+    def _chunks(self, structures: Sequence[Structure]) -> list[list[Structure]]:
+        """Consecutive structures with a bounded number of pairs (guessed from the first)."""
+        if not structures:
+            return []
+        guess = max(1, self.batch([structures[0]]).centers.shape[0])
+        per_atom = guess / len(structures[0])
+        chunks: list[list[Structure]] = [[]]
+        pairs = 0.0
+        for structure in structures:
+            size = per_atom * len(structure)
+            if chunks[-1] and pairs + size > MAX_PAIRS_PER_BATCH:
+                chunks.append([])
+                pairs = 0.0
+            chunks[-1].append(structure)
+            pairs += size
+        return chunks
+
+    def _predict_chunk(self, structures: list[Structure], want: Sequence[Quantity]) -> list[Labels]:
+        derived = _derive_compiled(self.module, self.batch(structures))
+        energies, forces = np.asarray(derived.energies, float), np.asarray(derived.forces, float)
+        stress = np.asarray(derived.stress, float)
+        ends = np.cumsum([len(s) for s in structures])
+        labels = []
+        for i, (structure, end) in enumerate(zip(structures, ends)):
+            one = Labels(
+                energy=energies[i] + self.offset(structure),
+                forces=forces[end - len(structure) : end] if "forces" in want else None,
+                stress=stress[i] if "stress" in want else None,
+            )
+            labels.append(require_finite(one, type(self.module).__name__))
+        return labels

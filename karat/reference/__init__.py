@@ -1,0 +1,1 @@
+"""Ab initio and semi-empirical engines: structure → labels."""

@@ -1,0 +1,1 @@
+"""Result folders → one offline HTML page, Markdown or JSON."""

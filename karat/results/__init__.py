@@ -1,0 +1,1 @@
+"""Metrics, results, failures, provenance, statistics and the store."""

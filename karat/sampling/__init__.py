@@ -1,0 +1,1 @@
+"""Candidates → structures worth labelling."""

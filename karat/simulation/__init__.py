@@ -1,0 +1,1 @@
+"""Dynamics, normal modes, torsion scans: what a potential does in motion."""

@@ -1,0 +1,1 @@
+"""Structures, labels, levels of theory, neighbour lists and builders."""

@@ -1,0 +1,1 @@
+"""Labelled dataset + potential → fitted potential."""

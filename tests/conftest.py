@@ -1,0 +1,37 @@
+"""Every test runs with shapes checked at run time, 64-bit JAX, one compute thread."""
+
+import os
+
+from karat.core.threads import single_thread
+
+single_thread()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+HOOKED = [
+    "karat.structures",
+    "karat.results",
+    "karat.data",
+    "karat.potentials",
+    "karat.simulation",
+    "karat.training",
+    "karat.assays",
+    "karat.sampling",
+    "karat.reference",
+]
+_hook = install_import_hook(HOOKED, "beartype.beartype")
+_hook.__enter__()
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+from karat.potentials.precision import enable_float64  # noqa: E402
+
+
+@pytest.fixture(autouse=True, scope="session")
+def strict_float64():
+    """Physics in float64; dtype and rank promotion strict."""
+    enable_float64()
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
