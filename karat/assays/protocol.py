@@ -106,6 +106,8 @@ class Score:
         errors: metric name → error of each case (NaN where it failed), for paired comparisons.
         groups: group of each case for block resampling (frames of one trajectory block).
         worst: names of the worst cases, worst first.
+        weights: metric name → weight of each case in the mean over cases (e.g. its number of
+            force components); where a metric is missing here its cases weigh the same.
     """
 
     metrics: tuple[Metric, ...]
@@ -114,6 +116,7 @@ class Score:
     errors: Mapping[str, np.ndarray] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     worst: tuple[str, ...] = ()
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class NotApplicable(Exception):

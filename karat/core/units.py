@@ -17,7 +17,7 @@ BOLTZMANN: Final = 8.617333262145179e-05
 """eV per K."""
 GPA: Final = 0.006241509074460763
 """eV/Å³ per GPa."""
-ACCELERATION: Final = 0.009648533212331
+ACCELERATION: Final = 0.00964853321566533
 """Å/fs² per (eV/Å/amu): the one constant that joins fs with eV, Å and amu."""
 COULOMB: Final = 14.399645478425668
 """e²/(4 π ε₀) in eV Å."""

@@ -102,7 +102,8 @@ def derive(potential: AbstractNativePotential, batch: Batch) -> Derived:
     return Derived(energies=energies, forces=forces, stress=stress, outputs=outputs)
 
 
-_derive_compiled = eqx.filter_jit(derive)
+derive_compiled = eqx.filter_jit(derive)
+"""`derive` under jit: compiled once per module type and batch shape."""
 
 
 class NativePotential(AbstractPotential):
@@ -189,7 +190,7 @@ class NativePotential(AbstractPotential):
         return chunks
 
     def _predict_chunk(self, structures: list[Structure], want: Sequence[Quantity]) -> list[Labels]:
-        derived = _derive_compiled(self.module, self.batch(structures))
+        derived = derive_compiled(self.module, self.batch(structures))
         energies, forces = np.asarray(derived.energies, float), np.asarray(derived.forces, float)
         stress = np.asarray(derived.stress, float)
         ends = np.cumsum([len(s) for s in structures])

@@ -33,6 +33,8 @@ class Traits:
         force_tolerance: to which forces equal the gradient, eV/Å.
         tolerance_reason: why not 1e-6 eV/Å.
         needs_topology: whether a structure must bring bonds.
+        fixed_atoms: whether it knows one list of atoms only, in one order (a parametrised
+            OpenMM system): no permutation, no supercell.
         native: whether it is a compiled JAX potential.
         level: level of theory it is or was trained to, or `None`.
     """
@@ -47,6 +49,7 @@ class Traits:
     force_tolerance: float = 1e-6
     tolerance_reason: str = ""
     needs_topology: bool = False
+    fixed_atoms: bool = False
     native: bool = False
     level: LevelOfTheory | None = None
 

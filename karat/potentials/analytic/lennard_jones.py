@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from karat.core.errors import BadInput
 from karat.potentials.analytic.pairwise import (
+    check_range,
     half_pair_sum,
     pair_table,
     species_of,
@@ -43,11 +44,7 @@ class LennardJones(AbstractPotentialComponent):
     dtype: str = "float64"
 
     def __post_init__(self) -> None:
-        if not 0 < self.onset_angstrom < self.cutoff_angstrom:
-            raise BadInput(
-                f"lennard_jones: onset_angstrom {self.onset_angstrom} must lie between 0 and "
-                f"cutoff_angstrom {self.cutoff_angstrom}."
-            )
+        check_range("lennard_jones", self.onset_angstrom, self.cutoff_angstrom)
 
     def load(self) -> NativePotential:
         species = species_of(self.epsilon_ev, "lennard_jones.epsilon_ev")

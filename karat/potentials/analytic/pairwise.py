@@ -24,6 +24,20 @@ def atomic_number(symbol: str, place: str) -> int:
     return atomic_numbers[symbol]
 
 
+def check_range(
+    place: str, onset: float, cutoff: float, first: str = "onset", second: str = "cutoff"
+) -> None:
+    """Refuse a switch that does not lie between 0 and the cut-off.
+
+    Raises:
+        BadInput: with both values and their names.
+    """
+    if not 0 < onset < cutoff < np.inf:
+        raise BadInput(
+            f"{place}: {first}_angstrom {onset} must lie between 0 and {second}_angstrom {cutoff}."
+        )
+
+
 def species_of(parameters: Mapping[str, float], place: str) -> tuple[int, ...]:
     """The elements that keys like ``Ar`` or ``Ar-Kr`` name, ascending.
 
@@ -54,6 +68,8 @@ def pair_table(
         i, j = index[atomic_number(parts[0], key)], index[atomic_number(parts[-1], key)]
         if not np.isnan(table[i, j]):
             raise BadInput(f"'{key}' is given twice.")
+        if not np.isfinite(value):
+            raise BadInput(f"'{key}' is {value}; a finite number is needed.")
         table[i, j] = table[j, i] = value
     for i, j in zip(*np.nonzero(np.isnan(table))):
         if mix == "none" or np.isnan(table[i, i]) or np.isnan(table[j, j]):

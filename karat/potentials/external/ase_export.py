@@ -28,6 +28,13 @@ class PotentialCalculator(Calculator):
         self.potential = potential
         self.topology = topology
 
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last call; charge and multiplicity under `info` included."""
+        changes = super().check_state(atoms, tol=tol)
+        old = {} if self.atoms is None else self.atoms.info
+        changed = [k for k in ("charge", "multiplicity") if old.get(k) != atoms.info.get(k)]
+        return [*changes, *changed]
+
     def calculate(
         self,
         atoms: Atoms | None = None,

@@ -1,0 +1,1 @@
+"""Constant-energy dynamics: drift, fluctuation, bonds, survival."""

@@ -1,0 +1,1 @@
+"""Energies and forces on kept-apart structures."""

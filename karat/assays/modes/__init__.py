@@ -1,0 +1,1 @@
+"""Normal modes at each contestant's own minimum."""

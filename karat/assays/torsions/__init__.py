@@ -1,0 +1,1 @@
+"""Torsion profiles on the reference's own relaxed scans."""

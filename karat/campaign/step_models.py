@@ -1,0 +1,125 @@
+"""Steps that make models: the fit, and its record under the contestant's name.
+
+Checked: tests/campaign/test_runner.py.
+"""
+
+import math
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from karat.campaign.bench import Bench, Product, StepFailed, get_part
+from karat.campaign.inputs import content_digest
+from karat.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    from karat.training.curve import Curve, Progress
+
+MODEL_FILE = "model.karat"
+
+
+def training_part(train: Dataset, size: int | None, seed: int) -> Dataset:
+    """The first `size` of the nested training sets; all where `size` is `None`."""
+    from karat.data.splits import nested_subsets
+
+    if size is None:
+        return train
+    if size > len(train):
+        raise StepFailed(
+            f"size {size}: the training part has only {len(train)} structures. "
+            "Sample more, or lower 'size'."
+        )
+    chosen = nested_subsets(train, range(len(train)), [size], seed)[size]
+    return train.subset(chosen)
+
+
+def fit(bench: Bench) -> Product:
+    """A fitted potential, as a `.karat` file beside its learning curve."""
+    import jax
+
+    import karat
+    from karat.potentials.karat_file import save
+    from karat.training.trainer import train
+
+    entry = bench.campaign.train[bench.step.arguments["train"]]
+    split = bench.input("split")
+    whole = get_part(split, "train")
+    if whole is None:
+        raise StepFailed("there is no training data.")
+    part = training_part(whole, entry.size, bench.campaign.seed)
+    valid = get_part(split, "valid")
+    if valid is None:
+        raise StepFailed("there is no validation data. Raise data.split.valid, or name a file.")
+    trained = train(
+        entry.model.component,
+        part,
+        valid,
+        entry.settings,
+        bench.work / f"jax-{jax.__version__}-karat-{karat.__version__}",
+        lambda now: bench.report(now.epoch, now.epochs, _words(now)),
+    )
+    payload = {
+        "model": entry.model.as_dict("name"),
+        "labels": len(part),
+        "data": part.digest,
+        "settings": entry.as_settings(),
+        "curve": curve_payload(trained.curve),
+        "best_epoch": trained.best_epoch,
+        "stopped_because": trained.stopped_because,
+        "reference_energies": trained.references.note,
+    }
+    files: dict[str, str] = {}
+
+    def write(path: Path) -> None:
+        save(
+            path,
+            entry.model.component,
+            trained.potential,
+            training_data=part.digest,
+            training=trained.summary(part, valid, entry.settings),
+        )
+
+    with tempfile.TemporaryDirectory(dir=bench.work) as folder:
+        model = Path(folder) / MODEL_FILE
+        write(model)
+        files[MODEL_FILE] = content_digest(model)
+    timings = {"seconds": trained.seconds, "epoch_seconds": trained.curve.seconds.tolist()}
+    result = bench.result(payload | {"files": files}, level=part.level, timings=timings)
+    return Product(result, {MODEL_FILE: write})
+
+
+def _words(now: "Progress") -> str:
+    """The errors that matter, live."""
+    return (
+        f"epochs, {now.energy_mae:.2f} meV/atom, {now.force_mae:.1f} meV/Å, "
+        f"{now.seconds_left:.0f} s left"
+    )
+
+
+CURVE_NAMES = {
+    "train_loss": "train_loss",
+    "valid_loss": "valid_loss",
+    "energy_mae": "valid_energy_mae_mev_per_atom",
+    "energy_rmse": "valid_energy_rmse_mev_per_atom",
+    "force_mae": "valid_force_mae_mev_per_angstrom",
+    "force_rmse": "valid_force_rmse_mev_per_angstrom",
+    "learning_rate": "learning_rate",
+}
+"""Names of a training curve → with their units, as the report reads them."""
+
+
+def curve_payload(curve: "Curve") -> dict[str, list]:
+    """A curve as JSON; what is not there (no forces) is `None`."""
+    columns: dict[str, list] = {"epoch": [int(epoch) for epoch in curve.epoch]}
+    for name, column in CURVE_NAMES.items():
+        values = [float(value) for value in getattr(curve, name)]
+        columns[column] = [value if math.isfinite(value) else None for value in values]
+    return columns
+
+
+def train_record(bench: Bench) -> Product:
+    """A fit under the name of its contestant: what the report reads."""
+    entry = bench.campaign.train[bench.step.arguments["train"]]
+    fitted = bench.input("fit")
+    payload = {"contestant": entry.name, **fitted.payload}
+    return Product(bench.result(payload, level=fitted.level, timings=fitted.timings))

@@ -1,0 +1,163 @@
+"""Sums of potentials: a repulsive core, dispersion, a learned correction on a force field, …
+
+Checked: tests/potentials/test_sum_potential.py.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import equinox as eqx
+
+from karat.core.errors import BadInput
+from karat.potentials.batch import Batch
+from karat.potentials.catalogue import potential_component
+from karat.potentials.native_protocol import AbstractNativePotential, NativePotential, Outputs
+from karat.potentials.protocol import (
+    AbstractPotential,
+    AbstractPotentialComponent,
+    Traits,
+    check_suitable,
+)
+from karat.structures.labels import Labels, LevelOfTheory, Quantity
+from karat.structures.structure import Structure
+
+
+@dataclass(frozen=True)
+class Term:
+    """One potential of a sum.
+
+    Attributes:
+        potential: name in the catalogue, or ``module:Class``.
+        options: its fields.
+    """
+
+    potential: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SumPotential(AbstractPotentialComponent):
+    """The sum of its terms; native terms are fused into one compiled potential.
+
+    The sum knows the elements that every term knows; its level of theory is that of the one
+    trained term, or `None` where terms of different levels are added.
+
+    Attributes:
+        terms: at least one.
+    """
+
+    terms: tuple[Term, ...]
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise BadInput("sum.terms: is empty; name at least one potential.")
+
+    def load(self) -> AbstractPotential:
+        return add_potentials(
+            [
+                potential_component(term.potential, term.options, f"sum.terms.{i}").load()
+                for i, term in enumerate(self.terms)
+            ]
+        )
+
+
+def add_potentials(potentials: Sequence[AbstractPotential]) -> AbstractPotential:
+    """One potential that is the sum; native (`NativePotential`) where all of them are.
+
+    Raises:
+        BadInput: no element that all know, or native terms of different precision.
+    """
+    species = _common_species(potentials)
+    natives = [p for p in potentials if isinstance(p, NativePotential)]
+    if len(natives) < len(potentials):
+        return SummedPotential(tuple(potentials))
+    precisions = sorted({str(p.dtype) for p in natives})
+    if len(precisions) > 1:
+        raise BadInput(f"sum: terms are in {' and '.join(precisions)}; give all the same dtype.")
+    assert species is not None
+    offsets = [p.reference_energies for p in natives]
+    return NativePotential(
+        SumModule(
+            terms=tuple(p.module for p in natives),
+            species=species,
+            cutoff=max(p.module.cutoff for p in natives),
+            continuity=min(p.module.continuity for p in natives),
+            needs_triplets=any(p.module.needs_triplets for p in natives),
+        ),
+        reference_energies={z: sum(offset.get(z, 0.0) for offset in offsets) for z in species},
+        level=_common_level(potentials),
+        dtype=precisions[0],
+    )
+
+
+def _common_species(potentials: Sequence[AbstractPotential]) -> tuple[int, ...] | None:
+    known = [set(p.traits.species) for p in potentials if p.traits.species is not None]
+    if not known:
+        return None
+    common = tuple(sorted(known[0].intersection(*known[1:])))
+    if not common:
+        raise BadInput("sum: there is no element that all terms know. Give terms for the same.")
+    return common
+
+
+def _common_level(potentials: Sequence[AbstractPotential]) -> LevelOfTheory | None:
+    levels = [p.traits.level for p in potentials if p.traits.level is not None]
+    same = levels and all(levels[0].same_as(level) for level in levels[1:])
+    return levels[0] if same else None
+
+
+class SumModule(AbstractNativePotential):
+    """Native terms on one neighbour list: each gives zero beyond its own cut-off."""
+
+    terms: tuple[AbstractNativePotential, ...]
+    species: tuple[int, ...] = eqx.field(static=True)
+    cutoff: float = eqx.field(static=True)
+    continuity: int = eqx.field(static=True)
+    needs_triplets: bool = eqx.field(static=True)
+
+    def evaluate(self, batch: Batch) -> Outputs:
+        """Atom energies only: charges of terms are not added up."""
+        parts = [term.evaluate(batch).atom_energies for term in self.terms]
+        return Outputs(atom_energies=functools.reduce(lambda a, b: a + b, parts))
+
+
+class SummedPotential(AbstractPotential):
+    """Sum of predictions, where a term is not native."""
+
+    def __init__(self, terms: tuple[AbstractPotential, ...]) -> None:
+        self.terms = terms
+
+    @property
+    def traits(self) -> Traits:
+        parts = [term.traits for term in self.terms]
+        cutoffs = [part.cutoff for part in parts]
+        additive: tuple[Quantity, ...] = ("energy", "forces", "stress")
+        worst = max(parts, key=lambda part: part.force_tolerance)
+        return Traits(
+            species=_common_species(self.terms),
+            periodic=all(part.periodic for part in parts),
+            molecules=all(part.molecules for part in parts),
+            quantities=tuple(q for q in additive if all(q in part.quantities for part in parts)),
+            cutoff=None if None in cutoffs else max(c for c in cutoffs if c is not None),
+            continuity=min(part.continuity for part in parts),
+            conservative=all(part.conservative for part in parts),
+            force_tolerance=sum(part.force_tolerance for part in parts),
+            tolerance_reason=worst.tolerance_reason,
+            needs_topology=any(part.needs_topology for part in parts),
+            fixed_atoms=any(part.fixed_atoms for part in parts),
+            level=_common_level(self.terms),
+        )
+
+    def predict(
+        self, structures: Sequence[Structure], want: Sequence[Quantity] = ("energy", "forces")
+    ) -> list[Labels]:
+        for structure in structures:
+            check_suitable(self, structure, want)
+        parts = [term.predict(structures, want) for term in self.terms]
+        return [_add_labels(labels, want) for labels in zip(*parts)]
+
+
+def _add_labels(labels: Sequence[Labels], want: Sequence[Quantity]) -> Labels:
+    return Labels(**{name: sum(getattr(one, name) for one in labels) for name in {"energy", *want}})

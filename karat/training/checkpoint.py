@@ -1,0 +1,84 @@
+"""The state of a training run on disk: one safetensors file, written atomically.
+
+Checked: tests/training/test_resume.py.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from karat.core.errors import BadInput
+from karat.core.files import write_atomic
+
+SCHEMA = 1
+NAME = "checkpoint.safetensors"
+
+
+@dataclass
+class Journal:
+    """What a run remembers beside its arrays.
+
+    Attributes:
+        digest: of everything that decides its numbers: architecture, settings, data, versions.
+        epoch: epochs done.
+        step: steps done.
+        seconds: wall time of the parts before, compilation included.
+        best_epoch: epoch with the lowest validation loss, -1 before the first.
+        best_loss: that loss; infinite before the first.
+        rows: one per epoch, in the order of `curve.COLUMNS`.
+        finished: why it ended, "" while it runs.
+    """
+
+    digest: str
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best_epoch: int = -1
+    best_loss: float = float("inf")
+    rows: list[list[float]] = field(default_factory=list)
+    finished: str = ""
+
+
+def encode(journal: Journal, arrays: dict[str, Any]) -> bytes:
+    """The file's bytes."""
+    from safetensors.numpy import save
+
+    text = json.dumps({"schema": SCHEMA, **asdict(journal)})
+    return save({name: np.asarray(a) for name, a in arrays.items()}, {"karat_training": text})
+
+
+def write(folder: Path, content: bytes) -> None:
+    """Put an encoded checkpoint into a run's folder."""
+    write_atomic(folder / NAME, content)
+
+
+def read(folder: Path, digest: str) -> tuple[Journal, dict[str, np.ndarray]] | None:
+    """The checkpoint in `folder`, or `None` if there is none.
+
+    Raises:
+        BadInput: it is damaged, of another schema, or of a run with other data or settings.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / NAME
+    if not path.exists():
+        return None
+    again = f"Name another folder, or start again with --fresh (fresh=True) to replace {path}."
+    try:
+        with safe_open(path, framework="numpy") as file:
+            values = json.loads((file.metadata() or {})["karat_training"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        schema = values.pop("schema")
+        journal = Journal(**values)
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise BadInput(f"{path}: is not a readable checkpoint ({error}). {again}") from error
+    if schema != SCHEMA:
+        raise BadInput(f"{path}: checkpoint schema {schema}, this karat reads {SCHEMA}. {again}")
+    if journal.digest != digest:
+        raise BadInput(
+            f"{path}: belongs to a training run with other data, settings or versions. {again}"
+        )
+    return journal, arrays

@@ -1,0 +1,230 @@
+"""`train`: an architecture and labelled structures → a fitted potential.
+
+Checked: tests/training/test_trainer.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import karat
+from karat.core.components import digest as component_digest
+from karat.core.errors import BadInput, UnknownElement
+from karat.core.files import writable_folder
+from karat.core.hashing import digest_json
+from karat.data.dataset import Dataset
+from karat.potentials.native.architecture import AbstractArchitecture, with_arrays
+from karat.potentials.native_protocol import NativePotential
+from karat.potentials.precision import require
+from karat.training import checkpoint
+from karat.training.batches import build_graphs
+from karat.training.checkpoint import Journal
+from karat.training.curve import Curve, Progress
+from karat.training.loop import Plan, State, first_state, run, state_arrays
+from karat.training.references import ReferenceEnergies, given, regress
+from karat.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What came out of a run.
+
+    Attributes:
+        potential: with the averaged parameters of the best epoch.
+        curve: errors by epoch.
+        best_epoch: with the lowest validation loss, from 1.
+        seconds: wall time over all parts of the run, compilation included.
+        stopped_because: for people.
+        references: reference energies and how they were found.
+    """
+
+    potential: NativePotential
+    curve: Curve
+    best_epoch: int
+    seconds: float
+    stopped_because: str
+    references: ReferenceEnergies
+
+    def summary(self, train: Dataset, valid: Dataset, settings: TrainingSettings) -> dict[str, Any]:
+        """JSON-ready: what a `.karat` file says about its training; no timings in it."""
+        from karat.core.components import dump
+
+        best = self.best_epoch - 1
+        force = float(self.curve.force_rmse[best])
+        return {
+            "train_structures": len(train),
+            "valid_structures": len(valid),
+            "valid_digest": valid.digest,
+            "best_epoch": self.best_epoch,
+            "epochs_done": len(self.curve.epoch),
+            "stopped_because": self.stopped_because,
+            "valid_energy_rmse_mev_per_atom": float(self.curve.energy_rmse[best]),
+            "valid_force_rmse_mev_per_angstrom": None if np.isnan(force) else force,
+            "reference_energies": self.references.note,
+            "settings": dump(settings),
+        }
+
+
+def train(
+    architecture: AbstractArchitecture,
+    train: Dataset,
+    valid: Dataset,
+    settings: TrainingSettings,
+    folder: Path,
+    progress: Callable[[Progress], None] | None = None,
+    fresh: bool = False,
+    checkpoint_seconds: float = 5.0,
+) -> Trained:
+    """Fit by Adam on energies and forces; resume if `folder` holds a checkpoint of this run.
+
+    The same data, settings and seed give the same bits, interrupted or not, on one processor
+    model with one compute thread (on GPUs sums are not ordered, so the last digits vary).
+
+    Args:
+        architecture: hyper-parameters.
+        train, valid: fitted to, and chosen by; no structure may be in both.
+        settings: how.
+        folder: for the checkpoint; made if missing.
+        progress: called after each epoch.
+        fresh: throw away a checkpoint in `folder`.
+        checkpoint_seconds: wall time between checkpoints; an interrupt always keeps the last
+            whole epoch.
+
+    Raises:
+        BadInput: before any work: missing labels, levels that differ, structures in both sets, a
+            cut-off that the data do not allow, a folder that cannot be written or that holds
+            another run.
+        UnknownElement: validation data with elements that the training data lack.
+        CalculationFailed: kind ``diverged``.
+    """
+    dtype = str(require(settings.dtype))
+    check_data(train, valid, settings)
+    writable_folder(folder)
+    digest = run_digest(architecture, train, valid, settings)
+    if fresh:
+        (folder / checkpoint.NAME).unlink(missing_ok=True)
+    found = checkpoint.read(folder, digest)
+    references = (
+        regress(train)
+        if settings.reference_energies == "regress"
+        else given(settings.reference_energies, train.species)
+    )
+    state, fixed, journal = _start(architecture, train, settings, found, digest)
+    module = eqx.combine(state.parameters, fixed)
+    if not journal.finished:
+        graphs = [
+            build_graphs(data, references, module.cutoff, module.needs_triplets, dtype)
+            for data in (train, valid)
+        ]
+        plan = Plan(fixed, graphs[0], graphs[1], settings, folder, checkpoint_seconds)
+        state = run(plan, state, journal, progress)
+    potential = NativePotential(
+        eqx.combine(state.best, fixed), references.values, train.level, settings.dtype
+    )
+    return Trained(
+        potential=potential,
+        curve=Curve.from_rows(journal.rows),
+        best_epoch=journal.best_epoch,
+        seconds=journal.seconds,
+        stopped_because=journal.finished,
+        references=references,
+    )
+
+
+def _start(
+    architecture: AbstractArchitecture,
+    train: Dataset,
+    settings: TrainingSettings,
+    found: tuple[Journal, dict[str, np.ndarray]] | None,
+    digest: str,
+) -> tuple[State, Any, Journal]:
+    """State, fixed part of the module and journal: from the checkpoint, or the first ones."""
+    if found is None:
+        module = architecture.initialise(train, jax.random.key(settings.seed), settings.dtype)
+        parameters, fixed = eqx.partition(module, architecture.trainable(module))
+        return first_state(parameters, settings), fixed, Journal(digest)
+    journal, arrays = found
+    skeleton = architecture.skeleton(train.species, settings.dtype)
+    module = jax.tree.map(
+        lambda leaf: (
+            jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
+        ),
+        skeleton,
+        is_leaf=lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct),
+    )
+    parameters, fixed = eqx.partition(module, architecture.trainable(module))
+    state = first_state(parameters, settings)
+    expected = {name: (a.shape, a.dtype) for name, a in state_arrays(state, fixed).items()}
+    if expected != {name: (a.shape, a.dtype) for name, a in arrays.items()}:
+        raise BadInput(
+            "The checkpoint holds other arrays than this architecture. Start again with --fresh."
+        )
+    device = {name: jnp.asarray(array) for name, array in arrays.items()}
+    fixed = with_arrays(fixed, {name.removeprefix("fixed."): a for name, a in device.items()})
+    return with_arrays(state, device), fixed, journal
+
+
+def run_digest(
+    architecture: AbstractArchitecture, train: Dataset, valid: Dataset, settings: TrainingSettings
+) -> str:
+    """Of all that decides a run's numbers."""
+    return digest_json(
+        {
+            "architecture": component_digest(architecture),
+            "settings": component_digest(settings),
+            "train": train.digest,
+            "valid": valid.digest,
+            "karat": karat.__version__,
+            "jax": jax.__version__,
+        }
+    )
+
+
+def check_data(train: Dataset, valid: Dataset, settings: TrainingSettings) -> None:
+    """Refuse data that cannot be trained on, before any work.
+
+    Raises:
+        BadInput, UnknownElement: naming the structure and the next step.
+    """
+    from ase.data import chemical_symbols
+
+    unknown = sorted(set(valid.species) - set(train.species))
+    if unknown:
+        raise UnknownElement(
+            f"The validation data contain {', '.join(chemical_symbols[z] for z in unknown)}, which "
+            "the training data lack. Add structures with it to the training data."
+        )
+    if train.level.digest != valid.level.digest and not train.level.same_as(valid.level):
+        raise BadInput(
+            f"Training data are {train.level.label}, validation data {valid.level.label}: two "
+            "levels of theory are never mixed. Label one of them again."
+        )
+    shared = {s.digest for s in train.structures} & {s.digest for s in valid.structures}
+    if shared:
+        raise BadInput(
+            f"{len(shared)} structures are in both the training and the validation data; errors "
+            "would look too small. Split the data again."
+        )
+    for place, dataset in (("training", train), ("validation", valid)):
+        for index, record in enumerate(dataset):
+            name = f"{place} structure {record.name or index} ({record.structure.formula})"
+            if record.labels.energy is None:
+                raise BadInput(f"{name} has no energy. Label it or leave it out.")
+            if settings.force_weight > 0 and record.labels.forces is None:
+                raise BadInput(
+                    f"{name} has no forces, but force_weight is {settings.force_weight:g}. Label "
+                    "it with forces, leave it out, or set force_weight to 0."
+                )
+            if not record.labels.finite():
+                raise BadInput(f"{name} has labels that are NaN or infinite. Leave it out.")
+    if settings.stress_weight > 0 and all(label.stress is None for label in train.labels):
+        raise BadInput(
+            f"stress_weight is {settings.stress_weight:g}, but no training structure has a stress. "
+            "Set it to 0, or label periodic structures with stress."
+        )
