@@ -101,9 +101,9 @@ class LiveProgress:
         from rich.console import Console
         from rich.live import Live
 
+        self._counts: _Counts | None = None
         self._console = Console(file=stream)
         self._live = Live(console=self._console, refresh_per_second=4, get_renderable=self._draw)
-        self._counts: _Counts | None = None
 
     def begin(self, steps: Sequence["Step"], done: Collection[str], workers: int) -> None:
         self._counts = _Counts(steps, done, workers)
@@ -122,9 +122,13 @@ class LiveProgress:
         assert self._counts is not None
         self._counts.finish(step, status, seconds)
         if status == "failed":
-            self._console.print(f"failed: {step.name}: {reason}", markup=False, style="red")
+            self._console.print(
+                f"failed: {step.name}: {reason}", markup=False, highlight=False, style="red"
+            )
         elif status == "not-applicable" and step.kind == "measure":
-            self._console.print(f"not applicable: {step.name}: {reason}", markup=False, style="dim")
+            self._console.print(
+                f"not applicable: {step.name}: {reason}", markup=False, highlight=False, style="dim"
+            )
 
     def end(self) -> None:
         self._live.stop()
@@ -139,7 +143,7 @@ class LiveProgress:
             return Text("planning …")
         lines: list[Any] = [
             ProgressBar(total=counts.total, completed=counts.done, width=60),
-            Text(counts.summary()),
+            Text(counts.summary(), overflow="fold"),
         ]
         now = time.monotonic()
         for begun, name, text in list(counts.running.values()):

@@ -51,8 +51,14 @@ class VerbGroup(TyperGroup):
         return TyperCommand(cmd_name, help=VERBS[cmd_name][1])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name, command, rest = super().resolve_command(ctx, args)
-        return name, load_verb(name) if name in VERBS else command, rest
+        name, *rest = args
+        if name in VERBS:
+            return name, load_verb(name), rest
+        if name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        from karat.core.errors import unknown_key
+
+        raise unknown_key("karat", name, VERBS)
 
 
 def load_verb(name: str) -> Any:

@@ -192,10 +192,11 @@ class _Bar(AbstractContextManager[Report]):
 
     def __enter__(self) -> Report:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as Bar
         from rich.progress import TimeRemainingColumn as Left
 
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),

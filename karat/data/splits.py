@@ -123,9 +123,9 @@ def split_time_blocks(
     """Contiguous stretches of each trajectory, so that neighbouring frames do not leak.
 
     The frames of each group, in order of time, are cut into `blocks` periods; the first part of
-    each trains, then comes valid, then test. Training frames within `gap` frames (in units of
-    `Record.frame`) of a valid or test frame of the same group are dropped, and so are valid
-    frames within `gap` of a test frame. Records without time (frame −1) train.
+    each trains, then comes valid, then test. Frames of one group in different parts are more
+    than `gap` frames (in units of `Record.frame`) apart: what lies between is dropped, at the
+    cost of train. Records without time (frame −1) train.
 
     Raises:
         BadInput: fractions out of range, blocks < 1, gap < 0, or a part that stays empty.
@@ -141,8 +141,11 @@ def split_time_blocks(
         members = members[np.argsort(frames[members], kind="stable")]
         for period in np.array_split(members, blocks):
             valid, test = _counts(len(period), valid_fraction, test_fraction)
-            roles[period[len(period) - test :]] = 2
-            roles[period[len(period) - test - valid : len(period) - test]] = 1
+            before = period[: len(period) - test]
+            roles[period[len(before) :]] = 2
+            if test:  # so that valid keeps its size, and train pays for the gaps
+                before = before[frames[before] < frames[period[len(before)]] - gap]
+            roles[before[max(len(before) - valid, 0) :]] = 1
         _drop_near(roles, frames, members, 1, (2,), gap)
         _drop_near(roles, frames, members, 0, (1, 2), gap)
     how = (

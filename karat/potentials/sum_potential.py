@@ -134,7 +134,7 @@ class SummedPotential(AbstractPotential):
         parts = [term.traits for term in self.terms]
         cutoffs = [part.cutoff for part in parts]
         additive: tuple[Quantity, ...] = ("energy", "forces", "stress")
-        worst = max(parts, key=lambda part: part.force_tolerance)
+        reasons = dict.fromkeys(part.tolerance_reason for part in parts if part.tolerance_reason)
         return Traits(
             species=_common_species(self.terms),
             periodic=all(part.periodic for part in parts),
@@ -144,7 +144,7 @@ class SummedPotential(AbstractPotential):
             continuity=min(part.continuity for part in parts),
             conservative=all(part.conservative for part in parts),
             force_tolerance=sum(part.force_tolerance for part in parts),
-            tolerance_reason=worst.tolerance_reason,
+            tolerance_reason="; ".join(["errors of terms add up", *reasons]),
             needs_topology=any(part.needs_topology for part in parts),
             fixed_atoms=any(part.fixed_atoms for part in parts),
             level=_common_level(self.terms),

@@ -163,7 +163,7 @@ def _common_note(group: Sequence[Drawn]) -> str:
     if any(count > MOST_POINTS for count in total):
         most = counted(max(total), "point")
         notes.append(f"{most} in the largest series; at most {MOST_POINTS} of each are drawn.")
-    return " ".join(notes[:3])
+    return " ".join(notes)
 
 
 def figure_html(chart: Mapping[str, Any], wide: bool = False, control: Any = "") -> Markup:

@@ -25,6 +25,7 @@ class Column:
     Attributes:
         key: unique.
         ranks: tied groups, best first, the reference left out.
+        decided: whether there are enough cases to tell anyone apart.
         lower: whether it is an error.
     """
 
@@ -38,6 +39,7 @@ class Column:
     lower: bool
     baseline: float | None
     ranks: tuple[tuple[str, ...], ...]
+    decided: bool
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Standing:
 
 @dataclass(frozen=True, eq=False)
 class Standings:
-    """Everyone, most karats first, the reference last.
+    """Everyone, the lowest first error first, then those without, the reference last.
 
     Attributes:
         problem: why karats and ties could not be made, or "".
@@ -168,7 +170,15 @@ def standings_of(view: View) -> Standings:
     columns = tuple(_column(view, table) for table in found.tables)
     made = Standings(columns, ())
     rows = [_standing(view, one, found, columns, made.primary) for one in found.standings]
+    rows.sort(key=lambda row: _order(row, made.primary))
     return Standings(columns, tuple(rows), cost_note=_cost_note(view), comparison=found)
+
+
+def _order(row: Standing, primary: Column | None) -> tuple[bool, bool, float, float]:
+    """Raw values decide: karats of contestants with different noise floors are no common scale."""
+    error = row.error(primary) if primary else None
+    karats = -1.0 if row.karats is None else row.karats
+    return row.contestant.is_reference, error is None, error or 0.0, -karats
 
 
 def _asked(view: View, contestant: str, assay: str) -> bool:
@@ -191,6 +201,7 @@ def _column(view: View, table: compared.Table) -> Column:
         lower=better == "lower",
         baseline=table.baseline,
         ranks=table.ties,
+        decided=any(difference.low is not None for difference in table.differences),
     )
 
 
@@ -217,7 +228,7 @@ def _standing(
         per_assay=one.assays,
         cost=cost,
         cost_seconds=seconds_of(cost),
-        tied=_tied(one.contestant, primary.ranks) if primary else (),
+        tied=_tied(one.contestant, primary.ranks) if primary and primary.decided else (),
     )
 
 
@@ -236,7 +247,7 @@ def _entry(view: View, column: Column, row: compared.Row) -> Entry:
         karats=row.karats,
         status=status,
         why=why,
-        best=column.lower and row.place == 1,
+        best=column.lower and column.decided and row.place == 1,
     )
 
 

@@ -46,6 +46,8 @@ def summary_of(view: View, standings: Standings) -> Summary:
     picks = _joined(picks)
     remarks = [
         *_ties(standings),
+        *_undecided(standings),
+        *_floors(view, standings),
         *_weak(standings),
         *_levels(view),
         *_failures(view),
@@ -99,7 +101,10 @@ def _lead(view: View, standings: Standings) -> str:
     group = _best_group(standings, column)
     first = standings.row(group[0])
     who = f"{group[0]} is the most accurate{against}: "
-    if len(group) > 1:
+    if not column.decided:
+        who = f"{group[0]} has the lowest error{against}, with too few cases to be sure: "
+        group = group[:1]
+    elif len(group) > 1:
         who = f"{listed(group)} are tied as the most accurate{against}: {group[0]} has "
     sentences = [f"{who}{first.said(column)}{_karat_clause(first)}."]
     near, fast = _near_row(standings, column), _fast_row(standings, column)
@@ -156,6 +161,8 @@ def _accurate(standings: Standings) -> Pick | None:
     if not group or column is None:
         return None
     what = "Most accurate" if len(group) == 1 else "Most accurate: a tie"
+    if not column.decided:
+        what, group = "Lowest error, undecided", group[:1]
     row = standings.row(group[0])
     time = f"; {duration(row.cost_seconds)} a call" if row.cost_seconds else ""
     return Pick(what, listed(group), f"{row.said(column)}{time}")
@@ -213,13 +220,47 @@ def _ties(standings: Standings) -> list[Remark]:
     order: dict[frozenset[str], tuple[str, ...]] = {}
     for column in standings.columns:
         for group in column.ranks:
-            if len(group) > 1:
+            if len(group) > 1 and column.decided:
                 groups.setdefault(frozenset(group), []).append(column.title)
                 order.setdefault(frozenset(group), group)
     return [
         Remark("Tie", "", f"{listed(order[key])} cannot be told apart on {listed(titles)}.")
         for key, titles in groups.items()
     ]
+
+
+def _undecided(standings: Standings) -> list[Remark]:
+    """Headline metrics with too few cases for any interval of a difference."""
+    titles = [
+        column.title
+        for column in standings.columns
+        if not column.decided and len(_measured(standings, column)) > 1
+    ]
+    if not titles:
+        return []
+    text = f"Too few independent cases to tell anyone apart on {listed(titles)}."
+    return [Remark("Undecided", "", text)]
+
+
+def _floors(view: View, standings: Standings) -> list[Remark]:
+    """Karats against different noise floors are no common scale."""
+    levels = {s.level.label for s in view.scores if s.level is not None}
+    ranked = [row.contestant for row in standings.rows if row.karats is not None]
+    same = [c.name for c in ranked if c.level in levels]
+    other = [c.name for c in ranked if c.level and c.level not in levels]
+    floors: dict[tuple[str, str], set[float]] = {}
+    for score in view.scores:
+        for m in score.metrics:
+            if m.headline and m.floor is not None and not score.payload.get("is_reference"):
+                floors.setdefault((str(score.payload.get("assay")), m.name), set()).add(m.floor)
+    if not (same and other and any(len(values) > 1 for values in floors.values())):
+        return []
+    text = (
+        f"Karats of {listed(same)} are measured against label noise, those of {listed(other)}, "
+        "of another level than the reference, against the reference's own uncertainty: "
+        "compare the two groups by raw values, not by karats."
+    )
+    return [Remark("Karats", "warn", text)]
 
 
 def _weak(standings: Standings) -> list[Remark]:

@@ -76,9 +76,12 @@ def bootstrap(
 
     Percentile bootstrap, widened for small samples: the quantiles are those at which a normal
     distribution with the standard error σ̂/√n would give Student's t interval (plain percentiles
-    are too narrow by √((n-1)/n) and by z instead of t; for 10 cases they cover 90 %, not 95 %).
-    It respects monotone transforms, so that the interval of an RMSE is the root of that of the
-    mean square. Whole groups are drawn where `groups` are given (blocks of trajectories).
+    are too narrow by √((n-1)/n) and by z instead of t). Measured over 3000 trials it covers the
+    mean of 8, 20, 100 normal cases in 93.9, 94.2, 95.1 %, of exponential ones in 90, 92, 93 %;
+    the rms of 8 normal cases in 86, of 40 in 92 %; 12 blocks of correlated cases in 94 % (56 %
+    if they are taken for independent). It respects monotone transforms: the interval of an RMSE
+    is the root of that of the mean square. Whole groups are drawn where `groups` are given
+    (blocks of trajectories).
 
     Args:
         values: one per case; those that are not finite (failed) are left out.
@@ -226,6 +229,9 @@ class _Sample:
                 mean = np.bincount(self.unit, terms, self.units)[draws].sum(axis=1) / total
                 parts.append(mean if statistic == "mean" else np.sqrt(mean))
             return parts[0] if len(parts) == 1 else parts[0] - parts[1]
+        if statistic == "median" and not self.grouped:
+            medians = [np.median(column[draws], axis=1) for column in self.columns]
+            return medians[0] if len(medians) == 1 else medians[0] - medians[1]
         members = [np.flatnonzero(self.unit == index) for index in range(self.units)]
         values = np.empty(len(draws))
         for row, draw in enumerate(draws):
@@ -263,6 +269,6 @@ def _interval(sample: _Sample, statistic: Statistic, seed: int, resamples: int) 
 
 def _expanded_tail(n: int) -> float:
     """Φ(−√(n/(n−1)) t₀.₉₇₅,ₙ₋₁): the tail probability of a 95 % interval (2.5 % for n → ∞)."""
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, stdtrit
 
-    return float(norm.cdf(-np.sqrt(n / (n - 1)) * t.ppf(0.975, n - 1)))
+    return float(ndtr(-np.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975)))

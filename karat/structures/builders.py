@@ -94,22 +94,22 @@ def _parse_smiles(smiles: str) -> "Mol":
 
 def _embed(mol: "Mol", smiles: str, candidates: int, seed: int) -> np.ndarray:
     """Embed and relax conformers in place; their force-field energies, kcal/mol."""
-    from rdkit import rdBase
+    from rdkit import Chem, rdBase
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
     parameters: Any = rdDistGeom.ETKDGv3()
     parameters.randomSeed = seed % 2**31
     parameters.numThreads = 1
     with rdBase.BlockLogs():
-        found = list(rdDistGeom.EmbedMultipleConfs(mol, candidates, parameters))
-        if not found:
+        # one try first, so that an impossible molecule is refused in seconds
+        if rdDistGeom.EmbedMolecule(Chem.Mol(mol), parameters) < 0:
             parameters.useRandomCoords = True
-            found = list(rdDistGeom.EmbedMultipleConfs(mol, candidates, parameters))
-        if not found:
-            raise BadInput(
-                f"SMILES '{smiles}': no 3D conformer could be embedded (strained or impossible "
-                "stereo?). Give the molecule as an SDF file instead."
-            )
+            if rdDistGeom.EmbedMolecule(Chem.Mol(mol), parameters) < 0:
+                raise BadInput(
+                    f"SMILES '{smiles}': no 3D conformer could be embedded (strained or impossible "
+                    "stereo?). Give the molecule as an SDF file instead."
+                )
+        rdDistGeom.EmbedMultipleConfs(mol, candidates, parameters)
         if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
             relaxed = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(
                 mol, numThreads=1, maxIters=2000, mmffVariant="MMFF94s"
@@ -117,7 +117,7 @@ def _embed(mol: "Mol", smiles: str, candidates: int, seed: int) -> np.ndarray:
         elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
             relaxed = rdForceFieldHelpers.UFFOptimizeMoleculeConfs(mol, numThreads=1, maxIters=2000)
         else:
-            relaxed = [(0, 0.0)] * len(found)
+            relaxed = [(0, 0.0)] * mol.GetNumConformers()
     energies = np.array([energy for _, energy in relaxed], dtype=np.float64)
     if not np.isfinite(energies).any():
         raise BadInput(f"SMILES '{smiles}': every conformer exploded in the force field.")

@@ -3,6 +3,7 @@
 Checked: tests/structures/test_geometry_files.py, against ASE's reader.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from karat.structures.structure import Structure
 from karat.structures.topology import Topology
 
 _PLAIN = "species:S:1:pos:R:3"
+_NINE = re.compile(r"(^|\s)(stress|virial)(?=\s*=)")
 _DTYPES: Mapping[str, Any] = {"R": np.float64, "I": np.int64, "S": str, "L": str}
 
 
@@ -114,9 +116,7 @@ def parse_frames(text: str, place: str) -> Iterator[Frame]:
 
 
 def _frame(comment: str, rows: list[str]) -> Frame:
-    from ase.io.extxyz import key_val_str_to_dict
-
-    info = key_val_str_to_dict(comment) if "=" in comment else {}
+    info = _info(comment)
     properties = str(info.pop("Properties", info.pop("properties", _PLAIN)))
     lattice = info.pop("Lattice", info.pop("lattice", None))
     cell = np.zeros((3, 3))
@@ -136,6 +136,17 @@ def _frame(comment: str, rows: list[str]) -> Frame:
         arrays=arrays,
         info=info,
     )
+
+
+def _info(comment: str) -> dict[str, Any]:
+    """Key and value pairs; ASE's parser insists on nine numbers of `stress` and `virial`."""
+    from ase.io.extxyz import key_val_str_to_dict
+
+    if "=" not in comment:
+        return {}
+    renamed = _NINE.sub(r"\1karat_\2", comment)
+    info: dict[str, Any] = key_val_str_to_dict(renamed)
+    return {key.removeprefix("karat_"): value for key, value in info.items()}
 
 
 def _columns(properties: str, rows: list[str]) -> dict[str, np.ndarray]:

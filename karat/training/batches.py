@@ -80,18 +80,11 @@ def build_graphs(
         BadInput: a cut-off for which the neighbour lists do not fit into memory.
     """
     energies = energies_of(dataset)
-    limit = SHARE_OF_MEMORY * _memory_bytes()
-    total = 0.0
+    check_memory(dataset, cutoff, with_triplets)
     graphs = []
-    for index, (record, energy) in enumerate(zip(dataset, energies)):
+    for record, energy in zip(dataset, energies):
         structure, labels = record.structure, record.labels
-        guess = _expected_pairs(structure, cutoff)
-        _check_memory(total + guess * BYTES_PER_PAIR, limit, guess, cutoff, structure.formula)
         pairs = neighbour_pairs(structure, cutoff)
-        per_atom = np.bincount(pairs.centers, minlength=len(structure)).astype(float)
-        count = float((per_atom * (per_atom - 1)).sum() / 2) if with_triplets else 0.0
-        total += len(pairs) * BYTES_PER_PAIR + count * BYTES_PER_TRIPLET
-        _check_memory(total, limit, len(pairs), cutoff, structure.formula, index, count)
         triplets = triplet_indices(pairs.centers) if with_triplets else np.zeros((0, 2), int)
         graphs.append(
             Graph(
@@ -237,24 +230,28 @@ def _expected_pairs(structure: Structure, cutoff: float) -> float:
     return atoms * atoms * ball / content
 
 
-def _check_memory(
-    needed: float,
-    limit: float,
-    pairs: float,
-    cutoff: float,
-    formula: str,
-    index: int = -1,
-    triplets: float = 0.0,
-) -> None:
-    if needed <= limit:
-        return
-    where = f"structure {index} ({formula})" if index >= 0 else formula
-    raise BadInput(
-        f"cutoff_angstrom {cutoff} is larger than the data allow: {where} has about "
-        f"{pairs:.3g} pairs{f' and {triplets:.3g} triplets' if triplets else ''}, and the "
-        f"neighbour lists up to it need {needed / 2**30:.1f} GiB; at most {limit / 2**30:.1f} GiB "
-        "may be used. Lower cutoff_angstrom, or train on fewer or smaller structures."
-    )
+def check_memory(dataset: Dataset, cutoff: float, with_triplets: bool) -> None:
+    """Estimate the neighbour lists from densities, before they are made.
+
+    Raises:
+        BadInput: they would not fit into the memory that may be used.
+    """
+    limit = SHARE_OF_MEMORY * _memory_bytes()
+    total = 0.0
+    for index, record in enumerate(dataset):
+        structure = record.structure
+        pairs = _expected_pairs(structure, cutoff)
+        triplets = 0.5 * pairs * (pairs / len(structure)) if with_triplets else 0.0
+        total += pairs * BYTES_PER_PAIR + triplets * BYTES_PER_TRIPLET
+        if total > limit:
+            more = f" and {triplets:.2g} triplets" if with_triplets else ""
+            raise BadInput(
+                f"cutoff_angstrom {cutoff} is larger than the data allow: structure "
+                f"{record.name or index} ({structure.formula}) has about {pairs:.2g} pairs{more}, "
+                f"and the neighbour lists up to it need {total / 2**30:.2g} GiB; at most "
+                f"{limit / 2**30:.2g} GiB may be used here. Lower cutoff_angstrom, or train on "
+                "fewer or smaller structures."
+            )
 
 
 def _memory_bytes() -> float:

@@ -33,9 +33,8 @@ def awkward(monkeypatch, tmp_path):
 
 def atoms(*numbers):
     """One-atom structures, each at another place."""
-    return [
-        Structure(np.array([z]), np.array([[0.25 * i, 1.0, 0.0]])) for i, z in enumerate(numbers)
-    ]
+    places = [np.array([[0.25 * i, 1.0, 0.0]]) for i in range(len(numbers))]
+    return [Structure(np.array([z]), place) for z, place in zip(numbers, places)]
 
 
 def names(structures):

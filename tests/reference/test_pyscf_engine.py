@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from ase import units
 from ase.build import molecule
 
+from karat.core import units
 from karat.core.errors import (
     BadInput,
     CalculationFailed,
@@ -30,7 +30,7 @@ def rattled(name, **changes):
 
 
 def hartree(engine, molecule):
-    return engine.compute(molecule, ("energy",)).energy / units.Hartree
+    return engine.compute(molecule, ("energy",)).energy / units.HARTREE
 
 
 def bent(r, degrees):
@@ -68,7 +68,7 @@ def test_correlation_energies_published():
         [1.638036840407, 1.136548822547, 0],
         [-1.638036840407, 1.136548822547, 0],
     ]
-    water = structure([8, 1, 1], np.array(bohr) * units.Bohr)
+    water = structure([8, 1, 1], np.array(bohr) * units.BOHR)
     settings = {"basis": "sto-3g", "density_fit": False}
     scf = hartree(Pyscf("hf", **settings), water)
     assert scf == pytest.approx(-74.942079928192, abs=1e-8)
@@ -127,7 +127,7 @@ def test_dispersion_falls_off_with_the_sixth_power():
     # Grimme et al., J. Chem. Phys. 132, 154104 (2010): C6 of two argon atoms 64.6 hartree bohr^6;
     # at 30 bohr C8/R^8 adds 4 %, D4's own C6 differs by a few per cent
     distance = 30.0
-    pair = structure([18, 18], [[0, 0, 0], [distance * units.Bohr, 0, 0]])
+    pair = structure([18, 18], [[0, 0, 0], [distance * units.BOHR, 0, 0]])
     plain = hartree(Pyscf("hf", basis="sto-3g"), pair)
     for dispersion in ("d3bj", "d4"):
         energy = hartree(Pyscf("hf", basis="sto-3g", dispersion=dispersion), pair) - plain

@@ -38,7 +38,7 @@ def boxed_water(edge=10.5):
     return rattled("H2O", cell=cell, periodic=np.ones(3, bool))
 
 
-GOLD_TO_COME = Structure(np.array([92]), np.zeros((1, 3)))
+URANIUM = Structure(np.array([92]), np.zeros((1, 3)))
 CASES = {
     "molecule": rattled("CH3CH2OH"),
     "anion": rattled("HCOOH", charge=-1),
@@ -54,19 +54,19 @@ CASES = {
 def test_conformance(name, kind, check, tmp_path):
     # forces: the declared 1e-3 eV/Å; stress: truncation and rounding are below 1e-5 eV/Å³
     case = EngineCase(
-        ENGINES[name], CASES[kind], refused=GOLD_TO_COME, stress_tolerance=1e-5, components=4
+        ENGINES[name], CASES[kind], refused=URANIUM, stress_tolerance=1e-5, components=4
     )
     CHECKS[check](case, tmp_path)
 
 
 def test_published_energies():
-    # tblite's documentation (SiH4, and the molecule that it calls "mindless"), hartree
-    silane = 1.617683897558 * np.array(
-        [[0, 0, 0], [1, 1, -1], [-1, -1, -1], [1, -1, 1], [-1, 1, 1]]
-    )
+    # documentation of tblite's Python interface (`Result`), SiH4, hartree
+    corners = np.array([[0, 0, 0], [1, 1, -1], [-1, -1, -1], [1, -1, 1], [-1, 1, 1]])
+    silane = 1.617683897558 * corners
     structure = Structure(np.array([14, 1, 1, 1, 1]), silane * units.Bohr)
     energy = Gfn2Xtb().compute(structure, ("energy",)).energy
-    assert energy == pytest.approx(-3.763233750684 * units.Hartree, abs=1e-6)
+    # constants of ASE are those of 2014: 1e-8 lower
+    assert energy == pytest.approx(-3.763233750684 * units.Hartree, rel=2e-8)
 
 
 def test_charges_and_dipole():
@@ -100,8 +100,8 @@ def test_electronic_temperature_is_in_kelvin():
         Gfn2Xtb(electronic_temperature_k=kelvin).compute(structure, ("energy",)).energy
         for kelvin in (10.0, 5000.0)
     )
-    # at most ln 2 per electron and spin: k T 2 ln 2
-    assert 0.05 < cold - hot < units.kB * 5000.0 * 2.0 * np.log(2.0) + 0.05
+    # two half-filled orbitals of either spin have the entropy k 4 ln 2, and nothing has more
+    assert 0.5 < (cold - hot) / (units.kB * 5000.0 * 4.0 * np.log(2.0)) < 1.0
 
 
 @pytest.mark.parametrize(
@@ -168,12 +168,12 @@ def test_parse_stored_output(tmp_path):
     shutil.copytree(STORED, folder)
     labels = Gfn2Xtb().parse(folder)
     raw = json.loads((folder / "output.json").read_text())
-    assert labels.energy == pytest.approx(-5.070075199185733 * units.Hartree, abs=1e-7)
-    # independent constants (ASE): equal to 1e-9
+    # independent constants: those of ASE are of 2014 and differ by 1e-8
+    assert labels.energy == pytest.approx(-5.070075199185733 * units.Hartree, rel=2e-8)
     gradient = np.array(raw["gradient"]) * units.Hartree / units.Bohr
-    np.testing.assert_allclose(labels.forces, -gradient, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(labels.forces, -gradient, rtol=2e-8, atol=1e-12)
     virial = np.array(raw["virial"]) * units.Hartree / (11.0 * 12.0 * 13.0)
-    np.testing.assert_allclose(labels.stress, virial, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(labels.stress, virial, rtol=2e-8, atol=1e-12)
     assert labels.quantities == ("energy", "forces", "stress", "charges")
 
 

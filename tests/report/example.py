@@ -264,8 +264,10 @@ def write_example(
     rename: dict[str, str] | None = None,
     large: int = 0,
     players: Sequence[Player] = PLAYERS,
+    cases: int = CASES,
 ) -> Path:
-    """Write the folder; `rename` changes contestants' names, `large` sets points of parity."""
+    """Write the folder; `rename` changes contestants' names, `large` sets points of parity,
+    `cases` keeps the errors of the first ones only."""
     rename = rename or {}
     players = [Player(**{**p.__dict__, "name": rename.get(p.name, p.name)}) for p in players]
     results = preparations() + [train(p) for p in players if p.labels]
@@ -274,6 +276,12 @@ def write_example(
     for i, result in enumerate(results):
         if large:
             result = with_points(result, large)
+        if result.payload.get("case_names"):
+            payload = dict(result.payload)
+            payload |= {key: payload[key][:cases] for key in ("case_names", "groups")}
+            payload["groups"] = payload["case_names"] if cases < CASES else payload["groups"]
+            arrays = {name: array[:cases] for name, array in result.arrays.items()}
+            result = Result(**{**result.__dict__, "payload": payload, "arrays": arrays})
         place = f"steps/{i:03d}-{result.kind}"
         result.save(folder / place)
         who, assay = (str(result.payload.get(key, "")) for key in ("contestant", "assay"))

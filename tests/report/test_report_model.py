@@ -8,7 +8,7 @@ import pytest
 from karat.core.errors import BadInput
 from karat.report.model import load_view
 from karat.report.sections.failures import troubles_of
-from karat.report.standing import standings_of
+from karat.report.standing import absence, standings_of
 from karat.report.write import render, write_report
 
 
@@ -52,12 +52,36 @@ def test_a_failure_is_zero_and_what_is_not_applicable_is_not_counted(folder):
     assert {entry.status for entry in alien.entries.values()} == {"not applicable"}
 
 
+def test_a_failed_fit_is_the_contestants_failure_and_a_failed_reference_is_not(folder, tmp_path):
+    """What only waited for a fit has failed; what waited for the reference's cases is missing."""
+    index = json.loads((folder / "index.json").read_text())
+    entries = [e for e in index["steps"] if e["contestant"] in ("bpnn-200", "uff")]
+    index["steps"] = [e for e in index["steps"] if e not in entries and e["folder"]]
+    for step in index["steps"]:
+        step["folder"] = str(folder / step["folder"])
+    blank = {"folder": "", "seconds": None, "assay": "", "contestant": ""}
+    fit = {"kind": "fit", "name": "fit net", "status": "failed", "reason": "loss is NaN"}
+    index["steps"].append(blank | fit)
+    for who, needs in (("net", "fit net"), ("uff", "cases modes")):
+        for kind in ("measure", "score"):
+            step = {"kind": kind, "name": f"{kind} modes {who}", "status": "missing"}
+            step |= {"reason": f"needs '{needs}', which failed", "contestant": who}
+            index["steps"].append(blank | step | {"assay": "modes"})
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    view = load_view(tmp_path)
+    assert absence(view, "net", "modes") == ("failed", "loss is NaN")
+    assert absence(view, "uff", "modes") == ("missing", "needs 'cases modes', which failed")
+    standings = standings_of(view)
+    assert standings.row("net").karats == 0.0
+    assert standings.row("uff").karats is None
+
+
 def test_the_reference_is_last_and_has_no_karats(folder):
     rows = standings_of(load_view(folder)).rows
     assert rows[-1].contestant.name == "gfn2_xtb"
     assert rows[-1].karats is None
-    ranked = [row.karats for row in rows if row.karats is not None]
-    assert ranked == sorted(ranked, reverse=True)
+    order = ["bpnn-200", "gfn1_xtb", "bpnn-100", "bpnn-50", "mmff94s", "exploding", "argon_lj"]
+    assert [row.contestant.name for row in rows[:-1]] == order  # by force error, then without
 
 
 def test_ties_are_those_of_the_paired_differences(folder):

@@ -96,6 +96,35 @@ def test_worse_than_trivial_is_said(example, tmp_path):
     assert any("mmff94s is no better than a trivial predictor on Force MAE" in t for t in weak)
 
 
+def test_too_few_cases_decide_nothing(example, tmp_path):
+    """Seven cases are fewer than eight: no interval of any difference, hence no best."""
+    folder = example.write_example(tmp_path, cases=7)
+    view = load_view(folder)
+    standings = standings_of(view)
+    words = summary_of(view, standings)
+    assert "bpnn-200 has the lowest error against GFN2-xTB, with too few cases" in words.lead
+    assert words.picks[0].what.startswith("Lowest error, undecided")
+    assert not [remark for remark in words.remarks if remark.kind == "Tie"]
+    (text,) = remarks(folder, "Undecided")
+    assert "Too few independent cases to tell anyone apart on Force MAE" in text
+    assert not any(e.best for row in standings.rows for e in row.entries.values())
+    assert all(row.tied == () for row in standings.rows)
+
+
+def test_karats_against_different_floors_are_not_compared(example, folder, tmp_path):
+    assert remarks(folder, "Karats") == []  # the example has one floor for all
+    view = load_view(example.write_example(tmp_path))
+    for step in view.steps:
+        if step.kind == "score" and step.contestant == "mmff94s":
+            metrics = tuple(
+                dataclasses.replace(m, floor=10 * m.floor) if m.floor else m
+                for m in step.result.metrics
+            )
+            dataclasses.replace(step.result, metrics=metrics).save(tmp_path / step.folder)
+    (text,) = remarks(tmp_path, "Karats")
+    assert "compare the two groups by raw values" in text
+
+
 @pytest.mark.parametrize(
     ("points", "expected"),
     [

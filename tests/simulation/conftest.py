@@ -22,7 +22,7 @@ class SpringModule(AbstractNativePotential):
     stiffness: float = eqx.field(static=True)
     nan_beyond: float = eqx.field(static=True, default=1e9)
     species: tuple[int, ...] = eqx.field(static=True, default=(1, 6, 18))
-    cutoff: float = eqx.field(static=True, default=1e4)
+    cutoff: float = eqx.field(static=True, default=20.0)
     continuity: int = eqx.field(static=True, default=0)
     needs_triplets: bool = eqx.field(static=True, default=False)
 

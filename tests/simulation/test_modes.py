@@ -22,18 +22,21 @@ def mixed_cluster():
 
 
 def test_morse_dimer_has_its_analytic_frequency(morse):
-    start = Structure(np.array([1, 1]), np.array([[0.0, 0, 0], [0, 0.5, 0.6]]))
+    minimum = Structure(np.array([1, 1]), 0.74 * np.array([[0.0, 0, 0], [0, 0.6, 0.8]]))
+    omega = np.sqrt(2 * 4.5 * 1.9**2 * ACCELERATION * 2 / masses(minimum)[0])
+    exact = omega * HBAR / INVERSE_CM
     errors = []
     for displacement in (0.02, 0.01):
-        modes = normal_modes(morse.load(), start, displacement)
-        stiffness = 2 * 4.5 * 1.9**2
-        omega = np.sqrt(stiffness * ACCELERATION * 2 / masses(start)[0])
+        modes = normal_modes(morse.load(), minimum, displacement, relax_first=False)
         assert modes.frequencies_cm.shape == (1,)
-        errors.append(modes.frequencies_cm[0] - omega * HBAR / INVERSE_CM)
-    # third derivatives' share is even in the displacement h: (7/6)·(2 a h)²… → ratio 4;
-    # the relaxation to 1e-3 eV/Å adds below 1e-4 of it
-    assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)
-    assert abs(errors[1]) < 1e-3 * modes.frequencies_cm[0]
+        errors.append(modes.frequencies_cm[0] / exact - 1)
+        assert abs(errors[-1]) < (1.9 * displacement) ** 2
+    # central differences: O(h²), their next order is (a h)² = 0.1 % of that
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.01)
+    off = minimum.replace(positions=minimum.positions * 1.1)
+    relaxed = normal_modes(morse.load(), off)
+    # a force of 1e-3 eV/Å leaves 3e-5 Å, i.e. 3 a x / 2 = 1e-4 of ω
+    assert relaxed.frequencies_cm[0] == pytest.approx(exact, rel=5e-4)
 
 
 def test_modes_agree_with_ase(tmp_path):

@@ -56,10 +56,8 @@ def test_conformers_are_distinct_and_sorted_by_energy():
         # relaxed: RDKit stops at 1e-4 relative, far below a fresh embedding (~50 kcal/mol/Å)
         assert np.abs(field.CalcGrad()).max() < 0.5
     assert np.all(np.diff(energies) > -1e-3)
-    heavy = [Chem.RemoveHs(mol) for mol in mols]
     closest = min(rdMolAlign.GetBestRMS(mols[i], mols[j]) for i in range(6) for j in range(i))
     assert closest > 0.5 * PRUNE_RMSD  # over all atoms; the criterion leaves hydrogens on C out
-    assert len(heavy) == 6
 
 
 def test_rigid_molecules_have_one_conformer():
@@ -151,11 +149,7 @@ def test_matching_charge_is_accepted():
 
 def test_impossible_geometry_is_said():
     with pytest.raises(BadInput, match="no 3D conformer"):
-        from_smiles(
-            "C1C2C3C1C23C1CC#CC1=C1C#CC1"
-            if False
-            else "C1#CC1C1#CC1C1#CC1[C@]12[C@@]34[C@]1(C)[C@@]3(C)[C@]24C"
-        )
+        from_smiles("F[C@@]12C[C@]1(Cl)C2")  # bicyclobutane with a twisted bridge
 
 
 def test_crystals():

@@ -185,16 +185,27 @@ def _force_field(mol: "Mol", variant: str) -> Any:
 
 def _without_parameters(mol: "Mol", typed: Callable[["Mol"], bool]) -> str:
     """Name of the atom without an atom type: the one whose replacement by carbon gives types."""
-    from rdkit import Chem
-
     if mol.GetNumAtoms() == 1:
         return f"atom 0 ({mol.GetAtomWithIdx(0).GetSymbol()})"
     for atom in mol.GetAtoms():
-        edited = Chem.RWMol(mol)
-        edited.ReplaceAtom(atom.GetIdx(), Chem.Atom(6), preserveProps=False)
-        edited.GetAtomWithIdx(atom.GetIdx()).SetNoImplicit(True)
-        Chem.SanitizeMol(edited, catchErrors=True)
-        if typed(edited.GetMol()):
+        if typed(_carbon_instead(mol, atom.GetIdx())):
             return f"atom {atom.GetIdx()} ({atom.GetSymbol()})"
     symbols = sorted({atom.GetSymbol() for atom in mol.GetAtoms()})
     return f"several atoms ({', '.join(symbols)})"
+
+
+def _carbon_instead(mol: "Mol", index: int) -> "Mol":
+    """The molecule with carbon for one atom, singly bonded to at most four of its neighbours."""
+    from rdkit import Chem
+
+    edited = Chem.RWMol(mol)
+    carbon = Chem.Atom(6)
+    carbon.SetNoImplicit(True)
+    edited.ReplaceAtom(index, carbon, preserveProps=False)
+    for bond in edited.GetAtomWithIdx(index).GetBonds():
+        bond.SetBondType(Chem.BondType.SINGLE)
+    surplus = [atom.GetIdx() for atom in edited.GetAtomWithIdx(index).GetNeighbors()][4:]
+    for neighbour in sorted(surplus, reverse=True):
+        edited.RemoveAtom(neighbour)
+    Chem.SanitizeMol(edited, catchErrors=True)
+    return edited.GetMol()

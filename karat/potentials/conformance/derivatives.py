@@ -17,6 +17,7 @@ NOISY = 1e-4
 STENCIL = ((-2, 1 / 12), (-1, -8 / 12), (1, 8 / 12), (2, -1 / 12))
 MAX_COMPONENTS = 15
 TEMPERATURE_K = 300.0
+STEPS = 12
 
 
 def _conservative(subject: Subject) -> None:
@@ -112,13 +113,13 @@ def nve_keeps_energy(subject: Subject) -> str:
     if subject.potential.traits.continuity < 1:
         raise NotApplicable("declares that its forces jump at the cut-off")
     structure = max(subject.structures, key=len)
-    timestep = 0.5 * np.sqrt(atomic_masses[structure.numbers].min())
-    coarse = _energy_error(subject, structure, timestep, 16)
-    fine = _energy_error(subject, structure, timestep / 2, 32)
+    timestep = 0.25 * np.sqrt(atomic_masses[structure.numbers].min())
+    coarse = _energy_error(subject, structure, timestep, STEPS)
+    fine = _energy_error(subject, structure, timestep / 2, 2 * STEPS)
     energy = float(subject.energies([structure])[0])
     floor = subject.energy_tolerance(structure, energy)
     text = (
-        f"energy error of {name_of(structure)} over {16 * timestep:.1f} fs: {coarse:.3g} eV at "
+        f"energy error of {name_of(structure)} over {STEPS * timestep:.1f} fs: {coarse:.3g} eV at "
         f"{timestep:.2f} fs, {fine:.3g} eV at half of it (floor {floor:.2g} eV)"
     )
     # exactly 1/4 in the limit; 0.4 leaves room for the next order

@@ -13,23 +13,22 @@ def batch_equals_single(subject: Subject) -> str:
     """Structures predicted together, in any order, equal those predicted one by one."""
     worst = Deviations()
     declared = subject.potential.traits.force_tolerance
-    for group in (subject.molecules, subject.crystals):
-        if not group:
-            continue
-        mixed = [group[-1], *group, group[0]]
-        want = subject.wanted(group[0])
-        together = subject.potential.predict(mixed, want)
-        if len(together) != len(mixed):
-            raise Violation(f"{len(together)} labels for {len(mixed)} structures")
-        for structure, labels in zip(mixed, together):
-            single = subject.potential.predict([structure], want)[0]
-            assert single.energy is not None
-            assert labels.energy is not None
-            tolerance = subject.energy_tolerance(structure, single.energy)
-            place = f"in a batch, {name_of(structure)}"
-            worst.compare(f"energy {place}, eV", labels.energy, single.energy, tolerance)
-            if single.forces is not None and labels.forces is not None:
-                worst.compare(f"forces {place}, eV/Å", labels.forces, single.forces, declared)
+    structures = subject.structures
+    mixed = [structures[-1], *structures, structures[0]]
+    want: tuple[Quantity, ...] = ("energy", "forces")
+    want = tuple(q for q in want if q in subject.potential.traits.quantities)
+    together = subject.potential.predict(mixed, want)
+    if len(together) != len(mixed):
+        raise Violation(f"{len(together)} labels for {len(mixed)} structures")
+    for structure, labels in zip(mixed, together):
+        single = subject.potential.predict([structure], want)[0]
+        assert single.energy is not None
+        assert labels.energy is not None
+        tolerance = subject.energy_tolerance(structure, single.energy)
+        place = f"in a batch, {name_of(structure)}"
+        worst.compare(f"energy {place}, eV", labels.energy, single.energy, tolerance)
+        if single.forces is not None and labels.forces is not None:
+            worst.compare(f"forces {place}, eV/Å", labels.forces, single.forces, declared)
     return worst.text
 
 
@@ -43,22 +42,51 @@ def _native(subject: Subject):
     return subject.potential
 
 
-def padding(subject: Subject) -> str:
-    """More padding changes nothing, and padding has exactly zero energy and force."""
+def _batches(subject: Subject):
+    """As the potential makes it; with more padding; with a list of 1.25 times the cut-off.
+
+    The last two have the same sizes, so that they share one compilation.
+    """
     from karat.potentials.batch import make_batch
-    from karat.potentials.native_protocol import derive_compiled
 
     potential = _native(subject)
-    module, worst = potential.module, Deviations()
-    structures = list(subject.structures)
-    plain = potential.batch(structures)
-    triplets = 0 if plain.triplets is None else plain.triplets.shape[0]
-    sizes = (plain.atoms + 7, len(plain.centers) + 13, triplets + 11, plain.systems + 3)
-    more = make_batch(
-        structures, module.cutoff, potential.dtype, module.needs_triplets, sizes=sizes
+    module, structures = potential.module, list(subject.structures)
+    arguments = potential.dtype, module.needs_triplets
+    longer = make_batch(structures, 1.25 * module.cutoff, *arguments)
+    triplets = 0 if longer.triplets is None else longer.triplets.shape[0]
+    sizes = (longer.atoms + 7, len(longer.centers) + 13, triplets + 11, longer.systems + 3)
+    return (
+        potential.batch(structures),
+        make_batch(structures, module.cutoff, *arguments, sizes=sizes),
+        make_batch(structures, 1.25 * module.cutoff, *arguments, sizes=sizes),
     )
-    atoms, systems = sum(len(s) for s in structures), len(structures)
+
+
+def _compare_derived(subject: Subject, got, want, what: str) -> str:
+    """Energies and forces of the subject's structures, without their padding."""
+    worst = Deviations()
+    for i, structure in enumerate(subject.structures):
+        tolerance = subject.energy_tolerance(structure, float(want.energies[i]))
+        place = f"energy with {what}, {name_of(structure)}, eV"
+        worst.compare(place, float(got.energies[i]), float(want.energies[i]), tolerance)
+    atoms = sum(len(s) for s in subject.structures)
+    worst.compare(
+        f"forces with {what}, eV/Å",
+        np.asarray(got.forces[:atoms]),
+        np.asarray(want.forces[:atoms]),
+        subject.potential.traits.force_tolerance,
+    )
+    return worst.text
+
+
+def padding(subject: Subject) -> str:
+    """More padding changes nothing, and padding has exactly zero energy and force."""
+    module = _native(subject).module
+    from karat.potentials.native_protocol import derive_compiled
+
+    plain, more, _ = _batches(subject)
     few, many = derive_compiled(module, plain), derive_compiled(module, more)
+    atoms, systems = sum(len(s) for s in subject.structures), len(subject.structures)
     for found in (few, many):
         padded = np.concatenate(
             [
@@ -69,42 +97,17 @@ def padding(subject: Subject) -> str:
         )
         if not np.all(padded == 0):
             raise Violation(f"padding has energy or force {np.abs(padded).max():.3g}, not zero")
-    for i, structure in enumerate(structures):
-        tolerance = subject.energy_tolerance(structure, float(few.energies[i]))
-        place = f"energy with more padding, {name_of(structure)}, eV"
-        worst.compare(place, float(many.energies[i]), float(few.energies[i]), tolerance)
-    worst.compare(
-        "forces with more padding, eV/Å",
-        np.asarray(many.forces[:atoms]),
-        np.asarray(few.forces[:atoms]),
-        potential.traits.force_tolerance,
-    )
-    return worst.text
+    return _compare_derived(subject, many, few, "more padding")
 
 
 def longer_neighbour_list(subject: Subject) -> str:
     """Pairs beyond the cut-off (a Verlet skin, a sum with longer terms) change nothing."""
-    from karat.potentials.batch import make_batch
+    module = _native(subject).module
     from karat.potentials.native_protocol import derive_compiled
 
-    potential = _native(subject)
-    module, worst = potential.module, Deviations()
-    structures = list(subject.structures)
-    plain = derive_compiled(module, potential.batch(structures))
-    longer = make_batch(structures, 1.25 * module.cutoff, potential.dtype, module.needs_triplets)
-    found = derive_compiled(module, longer)
-    for i, structure in enumerate(structures):
-        tolerance = subject.energy_tolerance(structure, float(plain.energies[i]))
-        place = f"energy with a longer neighbour list, {name_of(structure)}, eV"
-        worst.compare(place, float(found.energies[i]), float(plain.energies[i]), tolerance)
-    atoms = sum(len(s) for s in structures)
-    worst.compare(
-        "forces with a longer neighbour list, eV/Å",
-        np.asarray(found.forces[:atoms]),
-        np.asarray(plain.forces[:atoms]),
-        potential.traits.force_tolerance,
-    )
-    return worst.text
+    plain, _, longer = _batches(subject)
+    found, want = derive_compiled(module, longer), derive_compiled(module, plain)
+    return _compare_derived(subject, found, want, "a longer neighbour list")
 
 
 def _fingerprint(structure: Structure) -> tuple[str, str]:

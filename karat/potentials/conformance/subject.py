@@ -100,7 +100,7 @@ def make_subject(
     species = tuple(sorted({traits.species[0], traits.species[-1]}))
     spacing = max(preferred_distance(potential, a, b) for a in species for b in species if a <= b)
     rng = np.random.default_rng(seed)
-    molecules = (cluster(species, spacing, 2, rng), cluster(species, spacing, 5, rng))
+    molecules = (cluster(species, spacing, 5, rng),)
     crystals = (rattled_crystal(species, spacing, rng),)
     return Subject(
         potential=potential,

@@ -30,6 +30,8 @@ CutoffFunction = Literal["cosine", "polynomial"]
 CONTINUITY = {"cosine": 1, "polynomial": 2}
 """Order of the highest derivative of each cut-off function that is continuous at the cut-off."""
 
+MAX_CUTOFF = 100.0
+"""Å; padding pairs of batches must stay beyond it."""
 MAX_ZETA = 64
 MAX_MOMENT_ZETA = 6
 """Up to this ζ a G5 goes through moments (84 of them); above it through triplets."""
@@ -301,8 +303,8 @@ def check_functions(
     Raises:
         BadInput: naming the value.
     """
-    if not (math.isfinite(cutoff) and cutoff > 0):
-        raise BadInput(f"cutoff_angstrom {cutoff} must be a positive number, e.g. 5.0.")
+    if not 0 < cutoff <= MAX_CUTOFF:
+        raise BadInput(f"cutoff_angstrom {cutoff} must lie in 0…{MAX_CUTOFF:g} Å, e.g. 5.0.")
     if not radial and not angular:
         raise BadInput("symmetry functions: neither radial nor angular ones are given.")
     if len(radial) + len(angular) > MAX_FUNCTIONS:

@@ -19,7 +19,14 @@ from karat.core.errors import BadInput
 from karat.data.dataset import Dataset
 from karat.potentials.analytic.pairwise import species_index
 from karat.potentials.batch import Batch
-from karat.potentials.native.acsf import Acsf, Angular, CutoffFunction, Radial
+from karat.potentials.native.acsf import (
+    MAX_CUTOFF,
+    MAX_FUNCTIONS,
+    Acsf,
+    Angular,
+    CutoffFunction,
+    Radial,
+)
 from karat.potentials.native.architecture import AbstractArchitecture
 from karat.potentials.native.statistics import descriptor_statistics
 from karat.potentials.native_protocol import AbstractNativePotential, Outputs
@@ -44,11 +51,11 @@ class RadialGrid:
         """The functions.
 
         Raises:
-            BadInput: fewer than two, or a start outside 0 … cut-off.
+            BadInput: fewer than two, too many, or a start outside 0 … cut-off.
         """
-        if self.count < 2 or not 0 <= self.start_angstrom < cutoff:
+        if not 2 <= self.count <= MAX_FUNCTIONS or not 0 <= self.start_angstrom < cutoff:
             raise BadInput(
-                f"bpnn.radial: count {self.count} must be 2 or more and start_angstrom "
+                f"bpnn.radial: count {self.count} must be 2 to {MAX_FUNCTIONS} and start_angstrom "
                 f"{self.start_angstrom} lie between 0 and the cut-off {cutoff} Å."
             )
         spacing = (cutoff - self.start_angstrom) / self.count
@@ -74,12 +81,14 @@ class AngularGrid:
         """The functions.
 
         Raises:
-            BadInput: a start outside 0 … cut-off.
+            BadInput: too many, or a start outside 0 … cut-off.
         """
-        if self.count < 0 or not 0 < self.start_angstrom < cutoff:
+        functions = self.count * len(self.zetas) * len(self.lambdas)
+        if not 0 <= functions <= MAX_FUNCTIONS or not 0 < self.start_angstrom < cutoff:
             raise BadInput(
-                f"bpnn.angular: count {self.count} must be 0 or more and start_angstrom "
-                f"{self.start_angstrom} lie between 0 and the cut-off {cutoff} Å."
+                f"bpnn.angular: count × zetas × lambdas is {functions}, must be 0 to "
+                f"{MAX_FUNCTIONS}, and start_angstrom {self.start_angstrom} lie between 0 and the "
+                f"cut-off {cutoff} Å."
             )
         widths = np.linspace(self.start_angstrom, cutoff, self.count)
         return tuple(
@@ -109,8 +118,8 @@ class Bpnn(AbstractArchitecture):
     cutoff_function: CutoffFunction = "cosine"
     radial: RadialGrid | tuple[Radial, ...] = field(default_factory=RadialGrid)
     angular: AngularGrid | tuple[Angular, ...] = field(default_factory=AngularGrid)
-    hidden: tuple[int, ...] = (32, 32)
-    activation: Literal["tanh", "silu", "softplus"] = "tanh"
+    hidden: tuple[int, ...] = (64, 64)
+    activation: Literal["tanh", "silu", "softplus"] = "silu"
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.hidden) <= MAX_LAYERS or not all(
@@ -129,8 +138,10 @@ class Bpnn(AbstractArchitecture):
             BadInput: a parameter outside its range.
         """
         cutoff = self.cutoff_angstrom
-        if not (math.isfinite(cutoff) and cutoff > 0):
-            raise BadInput(f"bpnn.cutoff_angstrom {cutoff} must be a positive number, e.g. 5.0.")
+        if not 0 < cutoff <= MAX_CUTOFF:
+            raise BadInput(
+                f"bpnn.cutoff_angstrom {cutoff} must lie in 0…{MAX_CUTOFF:g} Å, e.g. 5.0."
+            )
         return Acsf(
             cutoff=cutoff,
             cutoff_function=self.cutoff_function,

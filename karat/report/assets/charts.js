@@ -111,7 +111,7 @@
       out.layout.shapes.push({ type: "line", xref: `x${key}`, yref: `y${key}`, x0: spec.range[0], y0: spec.range[0], x1: spec.range[1], y1: spec.range[1], line: { color: karat.colour("--line-2"), width: 1.2 }, layer: "below" });
       out.layout.annotations.push({ text: panel.title, xref: "paper", yref: "paper", x: left, y: top, xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: 12, color: karat.colour("--ink") } });
       panel.series.forEach((s, j) => trace({ kind: "points" }, s).forEach((t) => {
-        t.xaxis = `x${key}`; t.yaxis = `y${key}`; t.marker.size = 4; t.marker.opacity = 0.5;
+        t.xaxis = `x${key}`; t.yaxis = `y${key}`; t.marker.size = s.y.length < 80 ? 7 : 4; t.marker.opacity = s.y.length < 80 ? 0.85 : 0.5;
         if (j) t.marker.symbol = SYMBOLS[(j + 1) % SYMBOLS.length] + "-open";
         out.traces.push(t); out.series.push(i);
       }));

@@ -18,7 +18,7 @@ def contestants_section(view: View, standings: Standings) -> Section:
         "Raw values with their 95 % intervals first. ",
         tag("span", "Gold dots", class_="best"),
         " mark the best of a column and everyone tied with it: the paired difference on common "
-        "cases does not exclude zero. Click a heading to sort.",
+        "cases does not exclude zero. No dots: too few cases to tell. Click a heading to sort.",
     )
     rows = [_row(standing, standings) for standing in standings.rows]
     grid = table(_heads(standings), rows, f"{_count(standings)}; {_level(view)}", "standings", True)

@@ -44,7 +44,10 @@ def front_section(view: View, standings: Standings) -> Section:
     words = lede(
         f"On the front of {first['label']} against time: {listed(names)}. Bars are 95 % intervals."
     )
-    boxes = [figure_html(chart, True, select), *[figure_html(c) for c in scaling]]
+    boxes = [
+        figure_html(chart, True, select),
+        *[figure_html(c, len(scaling) == 1) for c in scaling],
+    ]
     return Section(
         "front", TITLE, Markup(words + tag("div", boxes, class_="charts")), (chart, *scaling)
     )

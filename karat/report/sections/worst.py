@@ -1,11 +1,13 @@
 """The worst structures in 3D."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from karat.report.model import View
 from karat.report.sections.section import Section, lede
 from karat.report.tags import Markup, empty, name_with_swatch, tag
+from karat.report.words import in_unit, metric_title, shown_unit
 from karat.results.result import Result
 
 TITLE = "Worst structures"
@@ -44,7 +46,7 @@ def _card(
     who = str(score.payload.get("contestant", ""))
     case = str(structure.get("case", ""))
     numbers = [int(z) for z in structure["numbers"]]
-    note = str(structure.get("note", ""))
+    note = str(structure.get("note") or _error(score, case))
     if len(numbers) > MOST_ATOMS:
         picture = tag("p", f"{len(numbers)} atoms: not drawn above {MOST_ATOMS}.", class_="note")
     else:
@@ -64,6 +66,20 @@ def _card(
         tag("small", note) if note else "",
     )
     return tag("figure", picture, caption, class_="mol")
+
+
+def _error(score: Result, case: str) -> str:
+    """The headline error of one case, or ""."""
+    names = list(score.payload.get("case_names") or ())
+    for metric in score.metrics:
+        errors = score.arrays.get(f"errors/{metric.name}")
+        if metric.headline and errors is not None and len(errors) == len(names) and case in names:
+            value = float(errors[names.index(case)])
+            if math.isfinite(value):
+                unit = shown_unit(metric.unit, [value])
+                return f"{metric_title(metric)} {in_unit(value, unit)}"
+            return "failed"
+    return ""
 
 
 def _molecule(numbers: list[int], structure: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,205 @@
+"""Training: it learns a known function, refuses bad data, notices divergence, stops in time."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from karat.core.errors import BadInput, CalculationFailed, UnknownElement
+from karat.data.dataset import Dataset
+from karat.structures.labels import Labels, LevelOfTheory
+from karat.training import checkpoint, loop
+from karat.training.batches import assemble, build_graphs, choose_shapes
+from karat.training.curve import COLUMNS
+from karat.training.loop import Plan, first_state, make_step
+from karat.training.loss import batch_loss
+from karat.training.references import regress
+from karat.training.settings import TrainingSettings
+from karat.training.trainer import train
+
+SETTINGS = TrainingSettings(epochs=40, batch_size=10, learning_rate=0.02, dtype="float64")
+
+
+def relabelled(dataset: Dataset, index: int, **changes) -> Dataset:
+    """The dataset with one label changed."""
+    records = list(dataset.records)
+    labels = dataclasses.replace(records[index].labels, **changes)
+    records[index] = dataclasses.replace(records[index], labels=labels)
+    return Dataset(tuple(records), dataset.level)
+
+
+@pytest.fixture(scope="module")
+def learned(clusters, small, tmp_path_factory):
+    seen = []
+    trained = train(
+        small,
+        clusters(80, 0),
+        clusters(20, 1),
+        SETTINGS,
+        tmp_path_factory.mktemp("run"),
+        seen.append,
+    )
+    return trained, seen
+
+
+def test_a_pair_potential_is_learned(learned, clusters):
+    trained, _ = learned
+    test = clusters(40, 2)
+    found = trained.potential.predict(test.structures)
+    energy = np.array([f.energy - r.labels.energy for f, r in zip(found, test)]) / 4
+    forces = np.concatenate([f.forces - r.labels.forces for f, r in zip(found, test)])
+    scale = np.sqrt(np.mean(np.concatenate([label.forces for label in test.labels]) ** 2))
+    assert np.sqrt(np.mean(forces**2)) < 0.05 * scale  # 2 % is reached; zero would be 100 %
+    assert np.sqrt(np.mean(energy**2)) < 2e-3  # eV/atom; the spread of energies is 0.05
+    # the validation errors that were shown are of the same size
+    shown = trained.curve.force_rmse[trained.best_epoch - 1] / 1e3
+    assert 0.5 < shown / np.sqrt(np.mean(forces**2)) < 2
+
+
+def test_the_curve_falls_and_is_what_was_shown(learned):
+    trained, seen = learned
+    curve = trained.curve
+    assert curve.epoch.tolist() == list(range(1, 41))
+    assert curve.valid_loss[-1] < 0.01 * curve.valid_loss[0]
+    assert trained.best_epoch == int(np.argmin(curve.valid_loss)) + 1
+    assert set(curve.as_arrays()) == set(COLUMNS)
+    assert [p.epoch for p in seen] == curve.epoch.tolist()
+    assert [p.force_rmse for p in seen] == curve.force_rmse.tolist()
+    assert [p.energy_mae for p in seen] == curve.energy_mae.tolist()
+    assert seen[-1].seconds_left == 0
+    assert trained.stopped_because == "all 40 epochs done"
+
+
+def test_the_potential_knows_its_level_and_references(learned, clusters):
+    trained, _ = learned
+    assert trained.potential.level == LevelOfTheory("Morse")
+    assert trained.potential.reference_energies == regress(clusters(80, 0)).values
+    summary = trained.summary(clusters(80, 0), clusters(20, 1), SETTINGS)
+    assert summary["train_structures"] == 80
+    assert summary["settings"]["learning_rate"] == 0.02
+
+
+def step_case(clusters, small, settings):
+    data = clusters(10, 4)
+    module = small.initialise(data, jax.random.key(0), "float64")
+    graphs = build_graphs(data, regress(data), module.cutoff, False, "float64")
+    parameters, fixed = eqx.partition(module, small.trainable(module))
+    plan = Plan(fixed, graphs, graphs, settings, None, 1.0)
+    sizes = choose_shapes(np.array([g.counts for g in graphs]), [np.arange(10)]).large
+    return plan, parameters, assemble(graphs, sizes, "float64")
+
+
+def test_a_step_is_adams_and_the_average_is_by_hand(clusters, small):
+    settings = TrainingSettings(dtype="float64", gradient_clip=0.0)
+    plan, parameters, batch = step_case(clusters, small, settings)
+    weights = jnp.asarray(plan.weights)
+    gradient = jax.jit(jax.grad(lambda p: batch_loss(eqx.combine(p, plan.fixed), *batch, weights)))(
+        parameters
+    )
+    before = jax.tree.leaves(jax.tree.map(np.asarray, parameters))
+    state = first_state(parameters, settings)
+    moving = (state.parameters, state.average, state.optimiser)
+    rate, decay = jnp.asarray(0.01), jnp.asarray(0.75)
+    moving, _ = make_step(plan)(moving, *batch, rate, decay)
+    after, average = (jax.tree.leaves(part) for part in moving[:2])
+    for p, q, a, g in zip(before, after, average, jax.tree.leaves(gradient)):
+        g = np.asarray(g)
+        # Adam's first step: m̂ = g, v̂ = g²; ε = 1e-8
+        np.testing.assert_allclose(q, p - 0.01 * g / (np.abs(g) + 1e-8), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(a, 0.75 * p + 0.25 * np.asarray(q), rtol=0, atol=1e-15)
+
+
+def test_weight_decay_spares_biases_and_clipping_bounds_the_gradient(small, clusters):
+    settings = TrainingSettings(weight_decay=0.1, gradient_clip=1.0)
+    module = small.initialise(clusters(5, 0), jax.random.key(0), "float64")
+    parameters, _ = eqx.partition(module, small.trainable(module))
+    ones = jax.tree.map(lambda p: jnp.ones_like(p) * 1e3, parameters)
+    transform = loop.optimiser(settings)
+    with jax.numpy_dtype_promotion("standard"):
+        updates, state = transform.update(ones, transform.init(parameters), parameters)
+    np.testing.assert_allclose(updates.biases[0], 1.0, rtol=1e-4)
+    expected = 1.0 + 0.1 * np.asarray(parameters.weights[0])
+    np.testing.assert_allclose(updates.weights[0], expected, rtol=1e-4)
+    adam = next(s for s in state if hasattr(s, "mu"))
+    norm = np.sqrt(sum(float(jnp.sum(m * m)) for m in jax.tree.leaves(adam.mu)))
+    np.testing.assert_allclose(norm, 0.1, rtol=1e-6)  # (1 - β₁) times the clipped norm 1
+
+
+def test_divergence_is_noticed_and_the_last_good_state_kept(clusters, small, tmp_path, monkeypatch):
+    real = loop.learning_rate
+    monkeypatch.setattr(
+        loop, "learning_rate", lambda s, step, n: 1e200 if step >= 6 else real(s, step, n)
+    )
+    settings = dataclasses.replace(SETTINGS, gradient_clip=0.0)
+    with pytest.raises(CalculationFailed, match=r"epoch 4 of 40.*lower learning_rate") as caught:
+        train(small, clusters(20, 0), clusters(5, 1), settings, tmp_path)
+    assert caught.value.kind == "diverged"
+    assert str(tmp_path / checkpoint.NAME) in str(caught.value)
+    assert (tmp_path / checkpoint.NAME).exists()
+
+
+def test_early_stop_and_time_limit_say_why(clusters, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "learning_rate", lambda *_: 0.0)  # never better than epoch 1
+    data = clusters(10, 0), clusters(5, 1)
+    patient = dataclasses.replace(SETTINGS, patience=3)
+    stopped = train(small, *data, patient, tmp_path / "a")
+    assert stopped.best_epoch == 1
+    assert len(stopped.curve.epoch) == 4
+    assert stopped.stopped_because == "no lower validation loss in 3 epochs"
+    hasty = dataclasses.replace(SETTINGS, max_seconds=1e-6)
+    limited = train(small, *data, hasty, tmp_path / "b")
+    assert len(limited.curve.epoch) == 1
+    assert "time limit" in limited.stopped_because
+
+
+def test_energies_alone_can_be_learned_from(clusters, small, tmp_path):
+    def bare(dataset):
+        records = tuple(
+            dataclasses.replace(r, labels=Labels(energy=r.labels.energy)) for r in dataset
+        )
+        return Dataset(records, dataset.level)
+
+    settings = dataclasses.replace(SETTINGS, force_weight=0.0, epochs=15)
+    trained = train(small, bare(clusters(40, 0)), bare(clusters(10, 1)), settings, tmp_path)
+    assert np.isnan(trained.curve.force_rmse).all()
+    assert trained.curve.energy_rmse[-1] < 0.3 * trained.curve.energy_rmse[0]
+
+
+def refusals(clusters):
+    good, valid = clusters(10, 0), clusters(5, 1)
+    no_forces = relabelled(good, 3, forces=None)
+    light = valid.subset([0])  # argon only
+    heavy = valid.subset([4])  # krypton only
+    other_level = Dataset(valid.records, LevelOfTheory("PBE"))
+    nan = relabelled(good, 2, forces=np.full((4, 3), np.nan))
+    stress = dataclasses.replace(SETTINGS, stress_weight=1.0)
+    partial = dataclasses.replace(SETTINGS, reference_energies={"Ar": -1.0})
+    return {
+        "no forces": (no_forces, valid, SETTINGS, BadInput, "cluster 3 .* has no forces"),
+        "no energy": (relabelled(good, 1, energy=None), valid, SETTINGS, BadInput, "no energy"),
+        "NaN": (nan, valid, SETTINGS, BadInput, "cluster 2 .* NaN"),
+        "element": (light, heavy, SETTINGS, UnknownElement, "Kr"),
+        "overlap": (good, good.subset([2, 3]), SETTINGS, BadInput, "2 structures are in both"),
+        "level": (good, other_level, SETTINGS, BadInput, "Morse.*PBE"),
+        "stress": (good, valid, stress, BadInput, "no training structure has a stress"),
+        "reference": (good, valid, partial, UnknownElement, "Kr"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["no forces", "no energy", "NaN", "element", "overlap", "level", "stress", "reference"]
+)
+def test_unusable_data_are_refused_before_any_work(name, clusters, small, tmp_path, monkeypatch):
+    training, valid, settings, kind, text = refusals(clusters)[name]
+    monkeypatch.setattr("karat.training.trainer.run", lambda *_: pytest.fail("work was begun"))
+    with pytest.raises(kind, match=text):
+        train(small, training, valid, settings, tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(clusters, small, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BadInput, match="cannot write"):
+        train(small, clusters(5, 0), clusters(5, 1), SETTINGS, tmp_path / "file")
