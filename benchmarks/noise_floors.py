@@ -35,7 +35,7 @@ MOLECULES = (
     "[NH3+]CC(=O)[O-]",
     "O=C([O-])CCl",
 )
-SMALL = ("O", "C=O", "CO", "N", "C=C", "C#N", "CF", "OC=O")
+SMALL = ("O", "C=O", "CO", "N", "C=C", "C#N", "CF")
 TIGHT = 1e-4
 
 

@@ -12,7 +12,8 @@ def prepare_jax(cache: Path | None = None) -> None:
     """Let JAX compute in 64 bits, and keep compiled programs in `cache`; called by entry points.
 
     JAX reads these variables when it is first imported; where it is imported already, the
-    settings are changed directly.
+    settings are changed directly. One worker per core computes on the CPU, unless JAX_PLATFORMS
+    names another device.
     """
     settings: dict[str, str | bool | int | float] = {"jax_enable_x64": True}
     if cache is not None:
@@ -27,5 +28,6 @@ def prepare_jax(cache: Path | None = None) -> None:
         for name, value in settings.items():
             jax.config.update(name, value)
         return
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     for name, value in settings.items():
         os.environ[name.upper()] = str(value)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from karat.campaign.plan import Step
@@ -41,10 +41,16 @@ class Silent:
     def end(self) -> None: ...
 
 
+WEIGHTS: Final = {"sample": 10.0, "labels": 5.0, "fit": 20.0, "cases": 2.0, "measure": 3.0}
+"""Roughly how long steps of a kind take compared with others."""
+LIGHT: Final = 0.2
+"""The weight of all other kinds."""
+
+
 class Estimate:
     """Time left: mean duration of finished steps of a kind, for those left of that kind.
 
-    Steps of a kind that never finished yet count as the mean over all kinds.
+    Kinds that never finished yet count by `WEIGHTS`, in proportion to those that did.
     """
 
     def __init__(self, kinds: Sequence[str], workers: int) -> None:
@@ -69,12 +75,13 @@ class Estimate:
     @property
     def left(self) -> float | None:
         """Seconds left, roughly; `None` before the first step has finished."""
-        every = [value for values in self._seconds.values() for value in values]
-        if not every:
+        if not self._seconds:
             return None
-        overall = sum(every) / len(every)
+        spent = sum(sum(values) for values in self._seconds.values())
+        weight = sum(len(v) * WEIGHTS.get(kind, LIGHT) for kind, v in self._seconds.items())
         work = 0.0
         for kind, count in self._left.items():
             seen = self._seconds.get(kind)
-            work += count * (sum(seen) / len(seen) if seen else overall)
+            each = sum(seen) / len(seen) if seen else WEIGHTS.get(kind, LIGHT) * spent / weight
+            work += count * each
         return work / self._workers

@@ -120,6 +120,7 @@ def score(bench: Bench) -> Product:
         "attempted": len(found.records),
     }
     arrays = {f"errors/{name}": np.asarray(values) for name, values in scored.errors.items()}
+    arrays |= {f"weights/{name}": np.asarray(values) for name, values in scored.weights.items()}
     return Product(
         bench.result(
             payload,

@@ -28,7 +28,6 @@ Report = Callable[[int, int, str], None]
 def main() -> None:
     """Serve until standard input closes."""
     single_thread()
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     tasks: queue.Queue[dict[str, Any]] = queue.Queue()

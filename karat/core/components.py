@@ -5,6 +5,7 @@ are errors with a suggestion, numbers are not read from strings) and `dump` writ
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from karat.core.hashing import digest_json
 T = TypeVar("T")
 
 
+@functools.cache
 def adapter(cls: type[T]) -> pydantic.TypeAdapter[T]:
     """The validator of a frozen dataclass: extra keys forbidden."""
     if not (dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen):  # type: ignore[attr-defined]

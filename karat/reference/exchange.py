@@ -44,7 +44,8 @@ def check_quantities(
 
     Raises:
         BadInput: see `ordered`.
-        UnsuitableStructure: not offered, or stress without three periodic directions.
+        UnsuitableStructure: not offered, stress without three periodic directions, or the
+            dipole of a periodic structure.
     """
     for name in ordered(want):
         if name not in offered:
@@ -55,6 +56,11 @@ def check_quantities(
         raise UnsuitableStructure(
             f"stress needs three periodic directions, and {structure.formula} has "
             f"{int(structure.periodic.sum())}. Leave stress out of what is wanted."
+        )
+    if "dipole" in want and structure.periodic.any():
+        raise UnsuitableStructure(
+            f"the dipole of a periodic structure ({structure.formula}) is not defined. "
+            "Leave dipole out of what is wanted."
         )
 
 

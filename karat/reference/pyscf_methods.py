@@ -121,7 +121,7 @@ def _self_consistent_field(engine: "Pyscf", structure: Structure) -> Any:
     field.conv_tol = engine.convergence
     field.conv_tol_grad = engine.convergence**0.5 / 10
     field.max_cycle = engine.max_cycles
-    field.chkfile = None
+    _drop_checkpoint(field)
     field.kernel()
     if not field.converged:
         field = field.newton()  # second order: slower, surer
@@ -130,6 +130,14 @@ def _self_consistent_field(engine: "Pyscf", structure: Structure) -> Any:
             raise _not_converged(engine, structure.formula, "self-consistent field")
         field = field.undo_newton()
     return field
+
+
+def _drop_checkpoint(field: Any) -> None:
+    """No checkpoint file: nobody reads it, and an unclosed one warns when it is collected."""
+    field.chkfile = None
+    temporary = getattr(field, "_chkfile", None)
+    if temporary is not None:
+        temporary.close()
 
 
 def _not_converged(engine: "Pyscf", formula: str, what: str) -> CalculationFailed:

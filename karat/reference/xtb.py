@@ -103,11 +103,6 @@ class AbstractTblite(AbstractEngine):
             )
         if structure.periodic.any():
             self._check_cell(structure)
-            if "dipole" in want:
-                raise UnsuitableStructure(
-                    f"the dipole of a periodic structure ({structure.formula}) is not defined. "
-                    "Leave dipole out of what is wanted."
-                )
 
     def _check_cell(self, structure: Structure) -> None:
         if not structure.periodic.all():

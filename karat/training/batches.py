@@ -109,7 +109,9 @@ def assemble(graphs: Sequence[Graph], sizes: Sizes, dtype: str) -> tuple[Batch, 
     atom_at, pair_at = (np.concatenate([[0], np.cumsum(c)[:-1]]) for c in counts.T[:2])
     last = n_atoms - 1
 
-    def joined(parts: list[np.ndarray], size: int, fill: float | np.ndarray, kind: str) -> Array:
+    def joined(
+        parts: list[np.ndarray], size: int, fill: float | int | np.ndarray, kind: str
+    ) -> Array:
         return jnp.asarray(pad(np.concatenate(parts).astype(kind), size, fill))
 
     with_triplets = n_triplets > 0
@@ -147,7 +149,7 @@ def _targets(graphs: Sequence[Graph], sizes: Sizes, dtype: str) -> Targets:
     has_forces = np.repeat([g.forces is not None for g in graphs], counts)
     has_stress = np.array([g.stress is not None for g in graphs])
 
-    def padded(array: np.ndarray, size: int, fill: float) -> Array:
+    def padded(array: np.ndarray, size: int, fill: float | int) -> Array:
         return jnp.asarray(pad(np.asarray(array, dtype), size, fill))
 
     return Targets(

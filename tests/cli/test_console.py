@@ -4,7 +4,7 @@ import io
 import re
 
 from karat.campaign.plan import Step
-from karat.campaign.progress import Estimate
+from karat.campaign.progress import LIGHT, WEIGHTS, Estimate
 from karat.cli.console import LiveProgress, PlainProgress, duration, make_progress
 
 STEPS = [Step(f"fit {i}", "fit", f"k{i}") for i in range(4)]
@@ -49,7 +49,8 @@ def test_the_estimate_knows_kinds():
     estimate = Estimate(["fit", "fit", "score", "score"], workers=2)
     assert estimate.left is None
     estimate.finished("fit", 10.0)
-    assert estimate.left == (10 + 2 * 10) / 2  # scores unknown: the mean over all
+    # scores never ended yet: in proportion to their weights
+    assert estimate.left == (10 + 2 * 10 * LIGHT / WEIGHTS["fit"]) / 2
     estimate.finished("score", 2.0)
     assert estimate.left == (10 + 2) / 2
     estimate.finished("score", 0.0, counts=False)

@@ -44,9 +44,9 @@ def test_groups_stay_whole():
 
 @settings(max_examples=30, deadline=None)
 @given(
-    lengths=st.lists(st.integers(30, 60), min_size=1, max_size=3),
+    lengths=st.lists(st.integers(48, 70), min_size=1, max_size=3),
     blocks=st.integers(1, 3),
-    gap=st.integers(0, 3),
+    gap=st.integers(0, 2),
     stride=st.integers(1, 3),
 )
 def test_time_blocks_keep_their_distance(lengths, blocks, gap, stride):

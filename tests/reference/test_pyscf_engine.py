@@ -90,7 +90,7 @@ def test_density_fitting_moves_energies_by_little():
 
 METHODS = {
     "hf": Pyscf("hf", basis="sto-3g"),
-    "dft": Pyscf("dft", "pbe", basis="6-31g", dispersion="d3bj", grid_level=1),
+    "dft": Pyscf("dft", "pbe", basis="sto-3g", dispersion="d3bj", grid_level=0),
     "mp2": Pyscf("mp2", basis="6-31g", density_fit=False),
     "mp2-fitted": Pyscf("mp2", basis="6-31g"),
 }

@@ -34,6 +34,12 @@ def test_different_levels_have_the_references_own_uncertainty():
     assert noise.value < 1e-3 * floor("force_mae", GFN2, None).value
 
 
+def test_frequencies_and_geometries():
+    assert floor("frequency_mae", GFN2, None).unit == "cm⁻¹"
+    assert floor("frequency_mae", GFN2, None).value == 40.0
+    assert floor("geometry_rmsd", GFN2, None) is None  # not measured
+
+
 def test_no_source_no_floor():
     assert floor("force_mae", PBE, None) is None
     assert floor("force_mae", PBE, PBE) is None

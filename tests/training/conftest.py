@@ -34,7 +34,7 @@ def morse_clusters(count: int, seed: int) -> Dataset:
     records = []
     for index in range(count):
         numbers = np.where(np.arange(4) < index % 5, 36, 18)
-        positions = corners + generator.normal(scale=0.15, size=(4, 3))
+        positions = corners + generator.uniform(-0.2, 0.2, size=(4, 3))
         energy, forces = morse(numbers, positions)
         energy += sum(ATOM_ENERGIES[int(z)] for z in numbers)
         labels = Labels(energy=energy, forces=forces)

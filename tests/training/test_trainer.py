@@ -82,19 +82,19 @@ def test_the_potential_knows_its_level_and_references(learned, clusters):
     assert summary["settings"]["learning_rate"] == 0.02
 
 
-def step_case(clusters, small, settings):
+def step_case(clusters, small, settings, folder):
     data = clusters(10, 4)
     module = small.initialise(data, jax.random.key(0), "float64")
     graphs = build_graphs(data, regress(data), module.cutoff, False, "float64")
     parameters, fixed = eqx.partition(module, small.trainable(module))
-    plan = Plan(fixed, graphs, graphs, settings, None, 1.0)
+    plan = Plan(fixed, graphs, graphs, settings, folder, 1.0)
     sizes = choose_shapes(np.array([g.counts for g in graphs]), [np.arange(10)]).large
     return plan, parameters, assemble(graphs, sizes, "float64")
 
 
-def test_a_step_is_adams_and_the_average_is_by_hand(clusters, small):
+def test_a_step_is_adams_and_the_average_is_by_hand(clusters, small, tmp_path):
     settings = TrainingSettings(dtype="float64", gradient_clip=0.0)
-    plan, parameters, batch = step_case(clusters, small, settings)
+    plan, parameters, batch = step_case(clusters, small, settings, tmp_path)
     weights = jnp.asarray(plan.weights)
     gradient = jax.jit(jax.grad(lambda p: batch_loss(eqx.combine(p, plan.fixed), *batch, weights)))(
         parameters
@@ -142,7 +142,7 @@ def test_divergence_is_noticed_and_the_last_good_state_kept(clusters, small, tmp
 
 
 def test_early_stop_and_time_limit_say_why(clusters, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "learning_rate", lambda *_: 0.0)  # never better than epoch 1
+    monkeypatch.setattr(loop, "learning_rate", lambda *_: -1e-3)  # uphill: epoch 1 is best
     data = clusters(10, 0), clusters(5, 1)
     patient = dataclasses.replace(SETTINGS, patience=3)
     stopped = train(small, *data, patient, tmp_path / "a")

@@ -45,7 +45,7 @@ FAST = {
     "stillinger_weber": ("forces_are_gradient", "stress_is_strain_derivative", "small_cells"),
     "sum": ("padding", "longer_neighbour_list"),
 }
-FEW = ("refusals", "forces_are_gradient", "stress_is_strain_derivative", "cutoff_continuity")
+FEW = ("forces_are_gradient", "cutoff_continuity")
 ELSEWHERE = {"karat_file"}  # tests of learned potentials
 
 
