@@ -17,14 +17,18 @@ from karat.core.hashing import digest_json
 T = TypeVar("T")
 
 
-@functools.cache
 def adapter(cls: type[T]) -> pydantic.TypeAdapter[T]:
-    """The validator of a frozen dataclass: extra keys forbidden."""
-    if not (dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+    """The validator of a frozen dataclass: extra keys forbidden; built once for each class."""
+    return _adapter(cls)  # type: ignore[arg-type]  # (classes are hashable)
+
+
+@functools.cache
+def _adapter(cls: Any) -> pydantic.TypeAdapter:
+    if not getattr(getattr(cls, "__dataclass_params__", None), "frozen", False):
         raise TypeError(f"{cls.__qualname__} is not a frozen dataclass")
-    config = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     if not hasattr(cls, "__pydantic_config__"):
-        cls.__pydantic_config__ = config  # type: ignore[attr-defined]
+        config = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+        cls.__pydantic_config__ = config
     return pydantic.TypeAdapter(cls)
 
 
