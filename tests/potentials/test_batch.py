@@ -13,11 +13,13 @@ ATOM = Structure(numbers=np.array([2]), positions=np.zeros((1, 3)))
 
 
 def test_padding_keeps_its_promises():
-    batch = make_batch([WATER, ATOM, crystal("Si")], 3.0, np.float64, with_triplets=True)
+    structures = [WATER, ATOM, crystal("Si"), WATER, WATER]
+    batch = make_batch(structures, 3.0, np.float64, with_triplets=True)
     real = np.asarray(batch.pair_mask)
     pairs = int(real.sum())
-    assert np.asarray(batch.atom_mask).sum() == 6
-    assert pairs == 6 + 8
+    assert np.asarray(batch.atom_mask).sum() == 12
+    assert pairs == 3 * 6 + 8
+    assert pairs < len(real)
     assert real[:pairs].all()
     last = batch.atoms - 1
     assert not batch.atom_mask[last]
@@ -28,7 +30,7 @@ def test_padding_keeps_its_promises():
     np.testing.assert_array_equal(lengths[pairs:], PADDING_DISTANCE)
     assert lengths[:pairs].max() < 3.0
     assert np.all(np.diff(batch.centers) >= 0)
-    np.testing.assert_array_equal(batch.system[:6], [0, 0, 0, 1, 2, 2])
+    np.testing.assert_array_equal(batch.system[:12], [0, 0, 0, 1, 2, 2, 3, 3, 3, 4, 4, 4])
     assert float(batch.volume[0]) == 1.0
     assert float(batch.volume[2]) == pytest.approx(5.43**3 / 4)
 

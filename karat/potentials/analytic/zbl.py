@@ -89,7 +89,7 @@ def _switch(
     curvature = strength * (second / outer - 2 * first / outer**2 + 2 * value / outer**3)
     width = outer - inner
     cubic = (-3 * slope + width * curvature) / (3 * width**2)
-    quartic = (2 * slope - width * curvature) / (3 * width**3)
+    quartic = (2 * slope - width * curvature) / (4 * width**3)
     constant = -energy + width * slope / 2 - width**2 * curvature / 12
     return cubic, quartic, constant
 

@@ -10,6 +10,8 @@ from karat.potentials.analytic.stillinger_weber import (
     StillingerWeber,
     StillingerWeberTerm,
 )
+from karat.potentials.batch import make_batch
+from karat.potentials.native_protocol import derive_compiled
 from karat.structures.structure import Structure
 
 SILICON = StillingerWeber(preset="Si")
@@ -89,19 +91,21 @@ def test_agrees_with_lammps(lammps_case, case, component):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_nothing_overflows_at_the_cutoff(dtype):
-    """A hair inside, at, and beyond a σ: zero energy and force, no NaN."""
+    """A hair inside, at, and beyond a σ, all of them on the list: no energy, no force, no NaN."""
     potential = StillingerWeber(preset="Si", dtype=dtype).load()
     reach = potential.module.cutoff
     resolution = 1e-15 if dtype == "float64" else 1e-7
     positions = np.array([[0.0, 0, 0], [0, 2.35, 0], [reach, 0, 0]])
     structures = [Structure(numbers=np.full(2, 14), positions=positions[:2])]
-    for factor in (1 - 4 * resolution, 1 - resolution, 1.0, 1 + resolution):
+    for factor in (1 - 4 * resolution, 1 - resolution, 1.0, 1 + resolution, 1 + 1e-4, 1.01):
         scaled = positions * np.array([factor, 1, 1])
         structures.append(Structure(numbers=np.full(3, 14), positions=scaled))
-    pair, *trimers = potential.predict(structures)
-    for labels in trimers:
-        assert labels.energy == pytest.approx(pair.energy, rel=1e-6)
-        np.testing.assert_array_equal(labels.forces[2], 0)
+    longer = make_batch(structures, 1.1 * reach, potential.dtype, with_triplets=True)
+    derived = derive_compiled(potential.module, longer)
+    energies, forces = np.asarray(derived.energies), np.asarray(derived.forces)
+    np.testing.assert_allclose(energies[1 : len(structures)], energies[0], rtol=1e-6)
+    np.testing.assert_array_equal(forces[4 : 3 * len(structures) - 1 : 3], 0)
+    assert np.isfinite(forces).all()
 
 
 def test_order_of_neighbours_may_be_left_out_but_not_contradicted(lammps_case):
