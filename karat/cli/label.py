@@ -52,34 +52,22 @@ def label(
 ) -> None:
     """Label structures with a reference engine, in parallel; started again, it goes on.
 
-    Every finished structure is kept at once in the work folder, so an interrupted run loses
-    nothing. Failures (not converged, time-out, dead process) are listed in OUTPUT.failures.json;
-    the exit status is 1 if there are some.
+    What is finished is kept at once in the work folder. Failures (not converged, time-out, dead
+    process) are listed in OUTPUT.failures.json; the exit status is 1 if there are some. Examples:
 
-    Examples:
+    karat label frames.xyz --engine gfn2_xtb --output labelled.xyz
 
-        karat label frames.xyz --engine gfn2_xtb --output labelled.xyz
-
-        karat label frames.xyz --engine pyscf --set method=dft --set functional=wb97m-d3bj
-            --set basis=def2-svp --output dft.xyz --timeout 600
-
-        karat label silicon.xyz --engine ase --set calculator=ase.calculators.espresso:Espresso
-            --set method=PBE --set arguments='{kpts: [4, 4, 4], …}' --want energy,forces,stress
-            --output pbe.xyz
+    karat label frames.xyz --engine pyscf --set method=mp2 --output mp2.xyz --timeout 600
     """
-    from karat.core.files import writable_folder
     from karat.data.files import read_structures
     from karat.reference.exchange import ordered
     from karat.reference.labelling import Limits, label_structures
-    from karat.results.metric import Failure
 
-    if output.suffix not in (".xyz", ".extxyz", ".gz") or output.is_dir():
-        raise BadInput(f"--output {output}: name a file that ends in .xyz, .extxyz or .xyz.gz.")
     chosen = make_engine(engine, set_ or [])
     limits = Limits(workers=workers, timeout_s=timeout, attempts=attempts)
     wanted = ordered([name.strip() for name in want.split(",") if name.strip()])
     structures = read_structures(file)
-    writable_folder(output.parent)
+    _check_output(output)
     started = time.monotonic()
     with _progress(plain, as_json) as report:
         outcomes = label_structures(
@@ -92,8 +80,7 @@ def label(
             report,
             retry_failed=retry_failed,
         )
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    _write(chosen, structures, outcomes, failures, output)
+    failures = _write(chosen, structures, outcomes, output)
     _tell(chosen, len(outcomes), failures, output, time.monotonic() - started, as_json)
     if failures:
         raise typer.Exit(1)
@@ -190,14 +177,16 @@ def _write(
     engine: "AbstractEngine",
     structures: "list[NamedStructure]",
     outcomes: "list[Labels | Failure]",
-    failures: "list[Failure]",
     output: Path,
-) -> None:
+) -> "list[Failure]":
+    """Write the labelled structures and the list of failures, which is returned."""
     from karat.core.files import write_json
     from karat.data.dataset import Dataset, Record
     from karat.data.files import write_dataset
+    from karat.results.metric import Failure
     from karat.structures.labels import Labels
 
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     records = tuple(
         Record(item.structure, outcome, item.name, item.kind, item.group, item.frame)
         for item, outcome in zip(structures, outcomes)
@@ -210,6 +199,15 @@ def _write(
         write_json(listed, [failure.as_dict() for failure in failures])
     else:
         listed.unlink(missing_ok=True)
+    return failures
+
+
+def _check_output(output: Path) -> None:
+    from karat.core.files import writable_folder
+
+    if output.suffix not in (".xyz", ".extxyz", ".gz") or output.is_dir():
+        raise BadInput(f"--output {output}: name a file that ends in .xyz, .extxyz or .xyz.gz.")
+    writable_folder(output.parent)
 
 
 def _failures_file(output: Path) -> Path:

@@ -133,10 +133,11 @@ class _Task:
 
 @dataclass
 class _Seat:
-    """A worker and what it does: it starts up (`task` is `None`), or computes `task`."""
+    """A worker and what it does: it starts up (not `ready`), computes `task`, or has none."""
 
     worker: WorkerProcess
     deadline: float | None
+    ready: bool = False
     task: _Task | None = None
 
 
@@ -188,13 +189,12 @@ class _Run:
         worker = WorkerProcess()
         self.seats.append(_Seat(worker, time.monotonic() + STARTUP_LIMIT_S))
         kind = type(self.engine)
-        worker.send(
-            {"class": f"{kind.__module__}:{kind.__qualname__}", "values": dump(self.engine)}
-        )
+        path = f"{kind.__module__}:{kind.__qualname__}"
+        worker.send({"class": path, "values": dump(self.engine), "folder": worker.folder})
 
     def _turn(self) -> None:
         """Wait until a worker says something, dies, or exceeds its limit; act on it."""
-        for seat in self._ready_seats():
+        for seat in self._speaking_seats():
             try:
                 for message in seat.worker.receive():
                     self._heard(seat, message)
@@ -205,8 +205,14 @@ class _Run:
             if seat.deadline is not None and now >= seat.deadline:
                 limit = self.limits.timeout_s if seat.task else STARTUP_LIMIT_S
                 self._lost(seat, "timeout", f"not finished after {limit:g} s.")
+        for seat in self.seats:  # what is to be tried again goes to whoever is free
+            self._occupy(seat)
+        starting = sum(not seat.ready for seat in self.seats)
+        vacant = self.limits.workers - len(self.seats)
+        for _ in range(min(vacant, len(self.waiting) - starting)):
+            self._start_worker()
 
-    def _ready_seats(self) -> list[_Seat]:
+    def _speaking_seats(self) -> list[_Seat]:
         deadlines = [seat.deadline for seat in self.seats if seat.deadline is not None]
         timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
         with selectors.DefaultSelector() as selector:
@@ -220,7 +226,7 @@ class _Run:
                 f"A labelling worker cannot make the engine: {message['unusable']}.",
                 kind="dead-process",
             )
-        task, seat.task, seat.deadline = seat.task, None, None
+        task, seat.task, seat.deadline, seat.ready = seat.task, None, None, True
         self.bad_starts = 0
         self._occupy(seat)  # first, so that it computes while its last outcome is written
         if task is not None:
@@ -228,11 +234,10 @@ class _Run:
                 self._finish(task, labels_from_json(message["labels"]), message["seconds"])
             else:
                 self._failed(task, message["kind"], message["reason"], message["seconds"])
-                self._occupy(seat)
 
     def _occupy(self, seat: _Seat) -> None:
         """Give an idle worker the next task, if there is one."""
-        if seat.task is not None or not self.waiting:
+        if not seat.ready or seat.task is not None or not self.waiting:
             return
         task = self.waiting.popleft()
         task.attempts += 1
@@ -242,7 +247,7 @@ class _Run:
         seat.worker.send(task.message)
 
     def _lost(self, seat: _Seat, kind: str, reason: str) -> None:
-        """A worker died or was too slow: replace it; its structure is tried again or failed."""
+        """A worker died or was too slow: it goes; its structure is tried again or has failed."""
         seat.worker.kill()
         self.seats.remove(seat)
         if seat.task is None:
@@ -254,9 +259,6 @@ class _Run:
                 )
         else:
             self._failed(seat.task, kind, reason, seat.worker.seconds_since_send())
-        busy = sum(other.task is not None for other in self.seats)
-        if len(self.seats) - busy < len(self.waiting):
-            self._start_worker()
 
     def _failed(self, task: _Task, kind: str, reason: str, seconds: float) -> None:
         if task.attempts < self.limits.attempts and kind != "refused":

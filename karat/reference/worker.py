@@ -9,16 +9,14 @@ together with every program that it started.
 Checked: tests/reference/test_labelling.py.
 """
 
-import contextlib
 import json
 import os
 import queue
+import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import IO, Any
 
 from karat.core.threads import single_thread
@@ -41,8 +39,13 @@ def _end_group() -> None:
 
 
 def _read(messages: "queue.Queue[dict[str, Any]]") -> None:
+    folder = ""
     for line in sys.stdin.buffer:
-        messages.put(json.loads(line))
+        message = json.loads(line)
+        folder = message.get("folder", folder)
+        messages.put(message)
+    if folder:  # made by the parent, which may be gone
+        shutil.rmtree(folder, ignore_errors=True)
     _end_group()
 
 
@@ -87,12 +90,9 @@ def main() -> None:
     except Exception as error:
         _say(channel, {"unusable": f"{type(error).__name__}: {error}"})
         return
-    with tempfile.TemporaryDirectory(prefix="karat-worker-") as folder:
-        os.chdir(Path(folder))
-        _say(channel, {"ready": True})
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                _say(channel, answer(engine, messages.get()))
+    _say(channel, {"ready": True})
+    while True:
+        _say(channel, answer(engine, messages.get()))
 
 
 if __name__ == "__main__":

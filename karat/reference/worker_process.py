@@ -22,10 +22,18 @@ class WorkerDied(Exception):
 
 
 class WorkerProcess:
-    """One process running `karat.reference.worker`, leader of its own process group."""
+    """One process running `karat.reference.worker`, leader of its own process group.
+
+    Its working folder and everything temporary that it writes lie in one folder, which goes with
+    it.
+    """
 
     def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="karat-worker-", ignore_cleanup_errors=True
+        )
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by `kill`
+        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
         # -P: modules in the working folder must not stand in for installed ones
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "karat.reference.worker"],
@@ -33,13 +41,19 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            cwd=self._folder.name,
+            env=os.environ | {"PYTHONPATH": paths, "TMPDIR": self._folder.name},
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._input, self._output = self._process.stdin, self._process.stdout
         self._buffer = b""
         self._sent = time.monotonic()
+
+    @property
+    def folder(self) -> str:
+        """Its working folder."""
+        return self._folder.name
 
     @property
     def output(self) -> int:
@@ -93,3 +107,4 @@ class WorkerProcess:
             self._input.close()
         self._output.close()
         self._errors.close()
+        self._folder.cleanup()

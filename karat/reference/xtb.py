@@ -51,7 +51,9 @@ class AbstractTblite(AbstractEngine):
     """What both parametrisations share; forces equal central differences to 1e-3 eV/Å.
 
     A calculation depends on its structure alone: the density always starts from the same guess,
-    never from an earlier result.
+    never from an earlier result. The multiplicity sets the occupation of orbitals that both spins
+    share: there is no spin polarisation, so gaps between multiplicities are too small. The energy
+    contains the entropy term -T S of the Fermi occupation, and forces are its gradient.
     """
 
     method: ClassVar[str]

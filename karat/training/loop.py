@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ class Plan:
         return (float(s.energy_weight), float(s.force_weight), float(s.stress_weight))
 
 
-def optimiser(settings: TrainingSettings) -> optax.GradientTransformation:
+def optimiser(gradient_clip: float, weight_decay: float) -> optax.GradientTransformation:
     """Adam's direction with clipping before and decoupled weight decay after it; the learning
     rate is multiplied in the step. Source: Kingma & Ba (2015); Loshchilov & Hutter (2019)."""
 
@@ -84,17 +85,18 @@ def optimiser(settings: TrainingSettings) -> optax.GradientTransformation:
             lambda path, _: "bias" not in jax.tree_util.keystr(path), parameters
         )
 
-    parts = [optax.clip_by_global_norm(settings.gradient_clip)] if settings.gradient_clip else []
+    parts = [optax.clip_by_global_norm(gradient_clip)] if gradient_clip else []
     parts.append(optax.scale_by_adam())
-    if settings.weight_decay:
-        parts.append(optax.add_decayed_weights(settings.weight_decay, mask=decayed))
+    if weight_decay:
+        parts.append(optax.add_decayed_weights(weight_decay, mask=decayed))
     return optax.chain(*parts)
 
 
 def first_state(parameters: Any, settings: TrainingSettings) -> State:
     """The state before the first step; every part has its own copy, for buffers are donated."""
     copy = lambda: jax.tree.map(jnp.copy, parameters)  # noqa: E731
-    return State(copy(), copy(), optimiser(settings).init(parameters), copy())
+    transform = optimiser(float(settings.gradient_clip), float(settings.weight_decay))
+    return State(copy(), copy(), transform.init(parameters), copy())
 
 
 def state_arrays(state: State, fixed: Any) -> dict[str, Array]:
@@ -102,32 +104,79 @@ def state_arrays(state: State, fixed: Any) -> dict[str, Array]:
     return named_arrays(state) | {f"fixed.{k}": v for k, v in named_arrays(fixed).items()}
 
 
-def make_step(plan: Plan) -> Callable[..., tuple[Any, Float[Array, ""]]]:
+Moving = tuple[Any, Any, Any]
+"""Parameters, average, memory of the optimiser."""
+
+
+@partial(
+    jax.jit,
+    static_argnames=("static", "gradient_clip", "weight_decay"),
+    donate_argnames=("moving",),
+)
+def _step(
+    moving: Moving,
+    arrays: Any,
+    batch: Batch,
+    targets: Targets,
+    weights: Float[Array, "3"],
+    rate: Float[Array, ""],
+    decay: Float[Array, ""],
+    *,
+    static: Any,
+    gradient_clip: float,
+    weight_decay: float,
+) -> tuple[Moving, Float[Array, ""]]:
+    """One step. All numbers are arguments, none is a constant of the compiled code: runs on
+    other data with the same shapes share it, also through JAX's persistent cache."""
+    parameters, average, memory = moving
+
+    def loss(p: Any) -> Float[Array, ""]:
+        return batch_loss(eqx.combine(p, arrays, static), batch, targets, weights)
+
+    value, gradient = jax.value_and_grad(loss)(parameters)
+    with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
+        transform = optimiser(gradient_clip, weight_decay)
+        updates, memory = transform.update(gradient, memory, parameters)
+    parameters = jax.tree.map(lambda p, u: p - rate * u, parameters, updates)
+    average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, parameters)
+    return (parameters, average, memory), value
+
+
+@partial(jax.jit, static_argnames=("static",))
+def _sums(parameters: Any, arrays: Any, batch: Batch, targets: Targets, *, static: Any) -> Sums:
+    derived = derive(eqx.combine(parameters, arrays, static), batch)
+    return error_sums(derived, targets, batch.volume)
+
+
+def make_step(plan: Plan) -> Callable[..., tuple[Moving, Float[Array, ""]]]:
     """The compiled step: (parameters, average, optimiser), batch, targets, rate, decay → the
-    same and the loss before the step."""
-    transform = optimiser(plan.settings)
+    same three and the loss before the step."""
+    arrays, static = eqx.partition(plan.fixed, eqx.is_array)
     weights = jnp.asarray(plan.weights, plan.settings.dtype)
+    clip, shrink = float(plan.settings.gradient_clip), float(plan.settings.weight_decay)
 
     def step(
-        moving: tuple[Any, Any, Any],
+        moving: Moving,
         batch: Batch,
         targets: Targets,
         rate: Float[Array, ""],
         decay: Float[Array, ""],
-    ) -> tuple[tuple[Any, Any, Any], Float[Array, ""]]:
-        parameters, average, memory = moving
+    ) -> tuple[Moving, Float[Array, ""]]:
+        done: tuple[Moving, Float[Array, ""]] = _step(
+            moving,
+            arrays,
+            batch,
+            targets,
+            weights,
+            rate,
+            decay,
+            static=static,
+            gradient_clip=clip,
+            weight_decay=shrink,
+        )
+        return done
 
-        def loss(p: Any) -> Float[Array, ""]:
-            return batch_loss(eqx.combine(p, plan.fixed), batch, targets, weights)
-
-        value, gradient = jax.value_and_grad(loss)(parameters)
-        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
-            updates, memory = transform.update(gradient, memory, parameters)
-        parameters = jax.tree.map(lambda p, u: p - rate * u, parameters, updates)
-        average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, parameters)
-        return (parameters, average, memory), value
-
-    return jax.jit(step, donate_argnums=(0,))
+    return step
 
 
 def make_validation(plan: Plan) -> Callable[[Any], Errors]:
@@ -137,13 +186,9 @@ def make_validation(plan: Plan) -> Callable[[Any], Errors]:
     shapes = choose_shapes(np.array([graph.counts for graph in plan.valid]), groups)
     members = [[plan.valid[i] for i in group] for group in groups]
     batches = [assemble(graphs, shapes.of(graphs), dtype) for graphs in members]
-
-    @jax.jit
-    def sums(parameters: Any, batch: Batch, targets: Targets) -> Sums:
-        return error_sums(derive(eqx.combine(parameters, plan.fixed), batch), targets, batch.volume)
-
+    arrays, static = eqx.partition(plan.fixed, eqx.is_array)
     return lambda parameters: total_errors(
-        [sums(parameters, *batch) for batch in batches], plan.weights
+        [_sums(parameters, arrays, *batch, static=static) for batch in batches], plan.weights
     )
 
 
@@ -239,12 +284,13 @@ def _refuse_divergence(
         if journal.epoch
         else ""
     )
+    clip = plan.settings.gradient_clip
+    clipping = f"a lower gradient_clip (now {clip:g})" if clip else "with a gradient_clip, e.g. 10"
     raise CalculationFailed(
         f"Training diverged in epoch {journal.epoch + 1} of {plan.settings.epochs}: training loss "
         f"{loss:g}, validation loss {errors.loss:g}, learning rate {rate:.3g}. {kept}"
-        f"Train again with a lower learning_rate (now {plan.settings.learning_rate:g}) or a lower "
-        f"gradient_clip (now {plan.settings.gradient_clip:g}), and look for wrong labels with "
-        "`karat check`.",
+        f"Train again with a lower learning_rate (now {plan.settings.learning_rate:g}) or "
+        f"{clipping}, and look for wrong labels with `karat check`.",
         kind="diverged",
     )
 

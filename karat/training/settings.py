@@ -48,7 +48,7 @@ class TrainingSettings:
 
     epochs: int = 200
     batch_size: int = 5
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-2
     schedule: Schedule = "cosine"
     final_learning_rate_ratio: float = 0.01
     warmup_fraction: float = 0.02

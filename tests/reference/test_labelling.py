@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -118,6 +119,16 @@ def test_failures_stand_beside_successes(awkward, tmp_path):
     assert not any(alive(pid) for pid, *_ in log_of(awkward))
 
 
+@pytest.mark.timeout(60)
+def test_a_worker_that_is_free_takes_what_is_to_be_tried_again(awkward, tmp_path):
+    # the hydrogen is done long before the helium exceeds its limit
+    found = label_structures(
+        awkward, atoms(1, 2), ["a", "b"], WANT, tmp_path / "store", Limits(2, 0.6, attempts=3)
+    )
+    assert found[0].energy == 1.0
+    assert (found[1].kind, found[1].attempts) == ("timeout", 3)
+
+
 def test_a_second_run_does_only_what_is_missing(awkward, tmp_path):
     structures = atoms(1, 1, 4, 1)
     limits, store = Limits(workers=1, attempts=1), tmp_path / "store"
@@ -157,6 +168,16 @@ def test_refused_before_any_work(awkward, tmp_path):
     assert not list(tmp_path.glob("*.json"))
 
 
+def test_workers_leave_no_temporary_files(awkward, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    label_structures(
+        awkward, atoms(1, 3, 2), ["a", "b", "c"], WANT, tmp_path / "store", Limits(2, 0.3, 1)
+    )
+    assert len(log_of(awkward)) == 3
+    assert not list((tmp_path / "temporary").iterdir())
+
+
 def test_a_time_limit_ends_the_programs_that_the_engine_started(awkward, tmp_path):
     found = label_structures(
         awkward, atoms(8), ["s"], WANT, tmp_path / "store", Limits(1, timeout_s=0.5, attempts=1)
@@ -174,7 +195,7 @@ sys.path[:0] = [{here!r}]
 from awkward_engine import Awkward
 from karat.reference.labelling import Limits, label_structures
 from karat.structures.structure import Structure
-structures = [Structure([1], [[0.25 * i, 1.0, 0.0]]) for i in range({count})]
+structures = [Structure([{number}], [[0.25 * i, 1.0, 0.0]]) for i in range({count})]
 engine = Awkward(log={log!r}, seconds={seconds})
 label_structures(engine, structures, list(map(str, structures)), ("energy", "forces"),
                  Path({store!r}), Limits(workers=2))
@@ -185,7 +206,7 @@ def test_killed_parent_leaves_no_orphans_and_loses_only_what_was_in_flight(awkwa
     count, store = 12, tmp_path / "store"
     script = tmp_path / "script.py"
     text = SCRIPT.format(
-        here=str(HERE), count=count, log=awkward.log, seconds=0.15, store=str(store)
+        here=str(HERE), number=1, count=count, log=awkward.log, seconds=0.15, store=str(store)
     )
     script.write_text(text)
     parent = subprocess.Popen([sys.executable, str(script)])
@@ -210,6 +231,21 @@ def test_killed_parent_leaves_no_orphans_and_loses_only_what_was_in_flight(awkwa
     for structure, key in zip(structures, label_keys(engine, structures, WANT)):
         labels = LabelStore(store).read(key).outcome
         assert labels.energy == float(np.sum(structure.positions**2))
+
+
+def test_killed_parent_ends_workers_that_hang_and_their_programs(awkward, tmp_path):
+    script = tmp_path / "script.py"
+    text = SCRIPT.format(
+        here=str(HERE), number=8, count=1, log=awkward.log, seconds=0.0, store=str(tmp_path / "s")
+    )
+    script.write_text(text)
+    parent = subprocess.Popen([sys.executable, str(script)])
+    wait_until(lambda: len(log_of(awkward)) == 2)
+    running = [pid for pid, *_ in log_of(awkward)]
+    assert all(alive(pid) for pid in running)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    wait_until(lambda: not any(alive(pid) for pid in running), seconds=5.0)
 
 
 def test_an_engine_that_workers_cannot_import_is_an_error(awkward, tmp_path):

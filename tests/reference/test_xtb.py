@@ -84,6 +84,18 @@ def test_charges_and_dipole():
         assert 0.3 < np.linalg.norm(dipole) < 0.6  # e Å; experiment: 0.386
 
 
+def test_multiplicity_reaches_the_program():
+    # exact: without spin polarisation the two π* electrons have the same density either way, and
+    # the four half-filled spin orbitals of the "singlet" bring the entropy k 4 ln 2
+    oxygen = Structure.from_ase(molecule("O2"))
+    for engine in ENGINES.values():
+        singlet, triplet = (
+            engine.compute(oxygen.replace(multiplicity=m), ("energy",)).energy for m in (1, 3)
+        )
+        expected = units.kB * 300.0 * 4.0 * np.log(2.0)
+        assert triplet - singlet == pytest.approx(expected, rel=1e-4)
+
+
 def test_tighter_accuracy_changes_little_and_something():
     structure = rattled("CH3CH2OH")
     loose, default, tight = (

@@ -53,8 +53,7 @@ def small():
     """An architecture that compiles fast."""
     return Bpnn(
         cutoff_angstrom=6.0,
-        radial=RadialGrid(count=6, start_angstrom=1.5),
+        radial=RadialGrid(count=10, start_angstrom=1.5),
         angular=(),
-        hidden=(12,),
-        activation="tanh",
+        hidden=(16,),
     )

@@ -193,7 +193,7 @@ class NveDynamics(AbstractAssay):
     def _survival(
         self, lost: Float[np.ndarray, "runs"], names: tuple[str, ...]
     ) -> list[Metric | None]:
-        """The share of time lost, and its complement for people."""
+        """The share of time after the first broken bond or explosion, and its complement."""
         runs = int(np.isfinite(lost).sum())
         frame = self.every / (self.steps // self.every * self.every) / max(runs, 1)
         yardstick = Yardstick(
@@ -202,9 +202,7 @@ class NveDynamics(AbstractAssay):
             baseline=1.0,
             baseline_source="broken at the first step",
         )
-        naming = Naming(
-            "time_lost", "Share of time after the first broken bond or explosion", "", headline=True
-        )
+        naming = Naming("time_lost", "Time lost", "", headline=True)
         return [
             _mean_over_runs(naming, lost, names, yardstick),
             _mean_over_runs(
