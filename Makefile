@@ -12,7 +12,7 @@ demo: .venv/ready
 	$(BIN)/karat run examples/acetylacetone.yaml --output runs/acetylacetone
 
 test: .venv/ready-dev lint types
-	$(PYTEST) -m "not slow" -n 2
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
 test-slow: .venv/ready-dev
 	$(PYTEST) -m slow

@@ -6,6 +6,7 @@ are errors with a suggestion, numbers are not read from strings) and `dump` writ
 
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -44,7 +45,7 @@ def parse(cls: type[T], values: Mapping[str, Any], place: str) -> T:
         if key not in fields:
             raise unknown_key(place, str(key), fields)
     try:
-        return adapter(cls).validate_python(dict(values))
+        return adapter(cls).validate_json(json.dumps(dict(values)), strict=True)
     except pydantic.ValidationError as error:
         lines = [
             f"{place}.{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"

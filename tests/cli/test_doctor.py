@@ -55,6 +55,7 @@ def test_what_is_always_needed_decides(monkeypatch, capsys, optional, code):
 
 
 def test_the_table_says_how_to_get_what_is_absent(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")  # no line is folded
     trials = [Trial("g", "gone", "import no_such_module", True, "pip install it")]
     monkeypatch.setattr(module, "trials", lambda: trials)
     monkeypatch.setattr(sys, "argv", ["karat", "doctor"])

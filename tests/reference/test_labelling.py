@@ -127,6 +127,10 @@ def test_a_worker_that_is_free_takes_what_is_to_be_tried_again(awkward, tmp_path
     )
     assert found[0].energy == 1.0
     assert (found[1].kind, found[1].attempts) == ("timeout", 3)
+    (alone,) = label_structures(
+        awkward, atoms(4), ["c"], WANT, tmp_path / "store", Limits(1, attempts=2)
+    )
+    assert (alone.kind, alone.attempts) == ("not-converged", 2)
 
 
 def test_a_second_run_does_only_what_is_missing(awkward, tmp_path):

@@ -156,6 +156,12 @@ def test_early_stop_and_time_limit_say_why(clusters, small, tmp_path, monkeypatc
     assert stopped.best_epoch == 1
     assert len(stopped.curve.epoch) == 4
     assert stopped.stopped_because == "no lower validation loss in 3 epochs"
+    # what is returned is the best epoch's, not the last one's
+    found = stopped.potential.predict(data[1].structures)
+    errors = [f.forces - r.labels.forces for f, r in zip(found, data[1])]
+    rmse = 1e3 * np.sqrt(np.mean(np.square(errors)))
+    np.testing.assert_allclose(rmse, stopped.curve.force_rmse[0], rtol=1e-9)
+    assert stopped.curve.force_rmse[3] > 1.0001 * rmse
     hasty = dataclasses.replace(SETTINGS, max_seconds=1e-6)
     limited = train(small, *data, hasty, tmp_path / "b")
     assert len(limited.curve.epoch) == 1
