@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from karat.cli.settings import key_values
 from karat.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -92,28 +93,11 @@ def make_engine(name: str, settings: list[str]) -> "AbstractEngine":
     Raises:
         BadInput: unknown engine or key, a value that does not fit.
     """
-    import yaml
-
     from karat.core.components import parse
     from karat.reference.catalogue import CATALOGUE
     from karat.reference.protocol import AbstractEngine
 
-    values: dict[str, Any] = {}
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        if not (path and equals):
-            raise BadInput(f"--set {setting}: write key=value, e.g. --set accuracy=0.1")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise BadInput(f"--set {setting}: the value is not YAML ({error}).") from error
-        *parents, last = path.split(".")
-        place = values
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise BadInput(f"--set {setting}: '{parent}' already has a value without keys.")
-        place[last] = "" if value is None else value
+    values = key_values(settings, "--set")
     cls = CATALOGUE.resolve(name)
     if not (isinstance(cls, type) and issubclass(cls, AbstractEngine)):
         raise BadInput(f"--engine {name}: is not an engine (AbstractEngine).")

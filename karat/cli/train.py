@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from karat.cli.settings import key_values
 from karat.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -71,60 +72,57 @@ def train(
         karat train --data train.xyz --output p.karat --set hidden='[32, 32]'
             --set cutoff_angstrom=6 --epochs 100 --setting learning_rate=0.003
     """
-    from karat.core.components import parse
     from karat.core.files import writable_folder
-    from karat.potentials.native.catalogue import ARCHITECTURES
     from karat.potentials.precision import enable_float64
-    from karat.training.settings import TrainingSettings
 
     if output.suffix != ".karat" or output.is_dir():
         raise BadInput(f"--output {output}: name a file that ends in .karat.")
-    values = key_values(setting or [], "--setting")
-    values |= {k: v for k, v in (("epochs", epochs), ("seed", seed)) if v is not None}
-    settings = parse(TrainingSettings, values, "training")
-    kind = ARCHITECTURES.resolve(model)
-    architecture = parse(kind, key_values(set_ or [], "--set"), f"model {model}")
+    architecture, settings = read_options(model, set_ or [], setting or [], epochs, seed)
     parts = read_parts(data, valid, valid_fraction, level, settings.seed)
     writable_folder(output.parent)
     enable_float64()
+    folder = work or output.with_name(output.name + ".training")
+    with _display(plain, as_json) as report:
+        trained = _fit_and_save(architecture, parts, settings, output, folder, report, fresh)
+    _tell(trained, architecture, parts, settings, output, as_json)
 
+
+def _fit_and_save(
+    architecture: "AbstractArchitecture",
+    parts: tuple["Dataset", "Dataset"],
+    settings: "TrainingSettings",
+    output: Path,
+    folder: Path,
+    report: Report,
+    fresh: bool,
+) -> "Trained":
     from karat.potentials.karat_file import architecture_name, save
     from karat.training.trainer import train as fit
 
     architecture_name(architecture)  # refuse before the work what cannot be saved after it
-    folder = work or output.with_name(output.name + ".training")
-    with _display(plain, as_json) as report:
-        trained = fit(architecture, *parts, settings, folder, report, fresh=fresh)
+    trained = fit(architecture, *parts, settings, folder, report, fresh=fresh)
     summary = trained.summary(*parts, settings)
     save(output, architecture, trained.potential, parts[0].digest, summary)
-    _tell(trained, architecture, parts, settings, output, as_json)
+    return trained
 
 
-def key_values(assignments: list[str], option: str) -> dict[str, Any]:
-    """`a.b=value` strings as nested keys; values are read as YAML.
+def read_options(
+    model: str, set_: list[str], setting: list[str], epochs: int | None, seed: int | None
+) -> tuple["AbstractArchitecture", "TrainingSettings"]:
+    """Architecture and training settings from flags.
 
     Raises:
-        BadInput: no key, a value that is not YAML, a key that is value and parent at once.
+        BadInput: unknown model or key, a value that does not fit.
     """
-    import yaml
+    from karat.core.components import parse
+    from karat.potentials.native.catalogue import ARCHITECTURES
+    from karat.training.settings import TrainingSettings
 
-    found: dict[str, Any] = {}
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not (path and equals):
-            raise BadInput(f"{option} {assignment}: write key=value, e.g. hidden='[32, 32]'.")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise BadInput(f"{option} {assignment}: the value is not YAML ({error}).") from error
-        *parents, last = path.split(".")
-        place = found
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise BadInput(f"{option} {assignment}: '{parent}' already has a value.")
-        place[last] = value
-    return found
+    values = key_values(setting, "--setting")
+    values |= {k: v for k, v in (("epochs", epochs), ("seed", seed)) if v is not None}
+    settings = parse(TrainingSettings, values, "training")
+    kind = ARCHITECTURES.resolve(model)
+    return parse(kind, key_values(set_, "--set"), f"model {model}"), settings
 
 
 def read_parts(

@@ -35,6 +35,10 @@ def neighbour_pairs(structure: Structure, cutoff: float) -> Pairs:
     """
     import vesin
 
+    if not structure.periodic.any():
+        # vesin's cells grow with the cut-off: beyond the molecule they would all be empty
+        extent = np.linalg.norm(np.ptp(structure.positions, axis=0))
+        cutoff = min(cutoff, float(extent) + 1.0)
     box = np.where(structure.periodic[:, None], structure.cell, 0.0)
     calculator = vesin.NeighborList(cutoff=float(cutoff), full_list=True)
     centers, neighbours, shifts, vectors = calculator.compute(

@@ -110,11 +110,7 @@ def train(
     if fresh:
         (folder / checkpoint.NAME).unlink(missing_ok=True)
     found = checkpoint.read(folder, digest)
-    references = (
-        regress(train)
-        if settings.reference_energies == "regress"
-        else given(settings.reference_energies, train.species)
-    )
+    references = reference_energies(train, settings)
     state, fixed, journal = _start(architecture, train, settings, found, digest)
     module = eqx.combine(state.parameters, fixed)
     if not journal.finished:
@@ -135,6 +131,17 @@ def train(
         stopped_because=journal.finished,
         references=references,
     )
+
+
+def reference_energies(train: Dataset, settings: TrainingSettings) -> ReferenceEnergies:
+    """Regressed or given, as the settings say.
+
+    Raises:
+        UnknownElement: given ones lack an element.
+    """
+    if settings.reference_energies == "regress":
+        return regress(train)
+    return given(settings.reference_energies, train.species)
 
 
 def _start(

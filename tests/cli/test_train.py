@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from karat.cli.train import key_values, read_parts, train
+from karat.cli.settings import key_values
+from karat.cli.train import read_parts, train
 from karat.core.errors import BadInput, UnknownKey
 from karat.data.dataset import Dataset, Record
 from karat.data.files import write_dataset
@@ -66,7 +67,7 @@ def test_values_are_yaml_and_keys_nest():
     assert key_values(["a=1", "b.c=[1, 2]", "b.d=x", "e="], "--set") == {
         "a": 1,
         "b": {"c": [1, 2], "d": "x"},
-        "e": None,
+        "e": "",
     }
     for bad in ("a", "=3", "a=[1"):
         with pytest.raises(BadInput, match="--set"):

@@ -22,7 +22,7 @@ def test_force_errors_fall_with_the_number_of_labels(tmp_path):
         pytest.skip(f"{DATA}: no such folder; set KARAT_DATA to the test data")
     frames = read_dataset(DATA / "train_300K.xyz.gz", LEVEL)
     test = read_dataset(DATA / "test_MD_300K.xyz.gz", LEVEL)
-    order = np.random.default_rng(1).permutation(500)
+    order = np.random.default_rng(1).permutation(500).tolist()
     errors = []
     for size, epochs in ((50, 150), (150, 100), (450, 50)):
         trained = train(

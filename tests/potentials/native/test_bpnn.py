@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from karat.core.components import dump, parse
 from karat.core.errors import BadInput, UnknownKey
 from karat.data.dataset import Dataset, Record
+from karat.potentials.conformance import CHECKS, make_subject, run_check
 from karat.potentials.native.acsf import Angular, Radial
 from karat.potentials.native.architecture import named_arrays
 from karat.potentials.native.bpnn import AngularGrid, Bpnn, RadialGrid
@@ -234,3 +235,22 @@ def test_a_cutoff_without_neighbours_is_refused():
     apart = Structure(numbers=np.array([18, 18]), positions=positions)
     with pytest.raises(BadInput, match="no atom of the training data|No atom"):
         Bpnn(**SMALL).initialise(dataset([apart]), jax.random.key(0), "float64")
+
+
+CONFORMING = ("forces_are_gradient", "stress_is_strain_derivative", "small_cells", "padding")
+
+
+def conformance_cases():
+    for function in ("cosine", "polynomial"):
+        for check in CHECKS:
+            fast = function == "polynomial" and check in CONFORMING
+            yield pytest.param(check, function, marks=[] if fast else [pytest.mark.slow])
+
+
+@pytest.mark.parametrize(("check", "cutoff_function"), list(conformance_cases()))
+def test_conformance(check, cutoff_function):
+    """The exported suite, float64: forces equal the gradient to 1e-6 eV/Å and so on."""
+    structures = [rattled(MOLECULE, seed) for seed in range(4)]
+    architecture = Bpnn(**SMALL, cutoff_function=cutoff_function, angular=AngularGrid(count=2))
+    outcome = run_check(check, make_subject(potential(architecture, structures)))
+    assert outcome.status == "passed", outcome
