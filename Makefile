@@ -15,7 +15,7 @@ test: .venv/ready-dev lint types
 	$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
 test-slow: .venv/ready-dev
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow -n 2 --dist loadfile
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check .

@@ -120,7 +120,7 @@ def test_nested_settings():
          "arguments.epsilon=0.5"],
     )  # fmt: skip
     assert engine.arguments == {"rc": 7.5, "epsilon": 0.5}
-    with pytest.raises(BadInput, match="without keys"):
+    with pytest.raises(BadInput, match="already has a value"):
         make_engine("ase", ["calculator=x", "calculator.y=1"])
     with pytest.raises(UnknownKey):
         make_engine("ase", ["calculator=x", "method=y", "kpts=1"])
