@@ -11,7 +11,7 @@ from jaxtyping import Float
 from karat.core.errors import KaratError
 from karat.core.units import ACCELERATION, BOLTZMANN
 from karat.potentials.protocol import AbstractPotential
-from karat.simulation.dynamics import (
+from karat.simulation.loop import (
     MAX_STEP_ANGSTROM,
     Dynamics,
     Frames,

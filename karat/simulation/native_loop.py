@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 from karat.core.units import ACCELERATION, BOLTZMANN
 from karat.potentials.batch import Batch
 from karat.potentials.native_protocol import AbstractNativePotential, NativePotential, derive
-from karat.simulation.dynamics import (
+from karat.simulation.loop import (
     MAX_STEP_ANGSTROM,
     Dynamics,
     Frames,

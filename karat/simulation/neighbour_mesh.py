@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from karat.potentials.batch import PADDING_DISTANCE, Batch, make_batch, round_up, triplet_indices
 from karat.potentials.native_protocol import NativePotential
-from karat.simulation.dynamics import MAX_STEP_ANGSTROM
+from karat.simulation.loop import MAX_STEP_ANGSTROM
 from karat.structures.neighbours import Pairs, neighbour_pairs
 from karat.structures.structure import Structure
 
