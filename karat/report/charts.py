@@ -143,18 +143,36 @@ def _overlaid(group: Sequence[Drawn], reference: str) -> list[dict[str, Any]]:
 
 
 def _panels(group: Sequence[Drawn], reference: str) -> dict[str, Any]:
-    """One panel for each contestant that is not the reference, with common axes."""
+    """One panel for each contestant that is not the reference, with common axes.
+
+    The axes show the reference's values and half their span on either side; a contestant that is
+    far off does not shrink the others to a dot: its points outside are counted in its title.
+    """
     people = [drawn for drawn in group if drawn.contestant != reference] or list(group)
-    panels: list[dict[str, Any]] = []
-    numbers: list[float] = []
-    for drawn in people:
-        series = [_series(s, drawn.figure, drawn.contestant, s.name) for s in drawn.figure.series]
-        panels.append({"title": plotly_text(drawn.contestant), "series": series})
-        both = [v for one in series for v in (*one["x"], *one["y"])]
-        numbers += [v for v in both if isinstance(v, int | float)]
-    low, high = (min(numbers), max(numbers)) if numbers else (0.0, 1.0)
-    margin = 0.04 * ((high - low) or 1.0)
-    return {"panels": panels, "range": [low - margin, high + margin]}
+    made = [
+        [_series(s, drawn.figure, drawn.contestant, s.name) for s in drawn.figure.series]
+        for drawn in people
+    ]
+    known = [x for series in made for s in series for x in s["x"] if isinstance(x, int | float)]
+    given = [y for series in made for s in series for y in s["y"] if y is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    room = 0.5 * ((high - low) or 1.0)
+    shown = [*known, *(y for y in given if low - room <= y <= high + room)] or [low, high]
+    margin = 0.04 * ((max(shown) - min(shown)) or 1.0)
+    ends = [min(shown) - margin, max(shown) + margin]
+    panels = [
+        {"title": plotly_text(_panel_title(drawn, series, ends)), "series": series}
+        for drawn, series in zip(people, made)
+    ]
+    return {"panels": panels, "range": ends}
+
+
+def _panel_title(drawn: Drawn, series: Sequence[Mapping[str, Any]], ends: Sequence[float]) -> str:
+    ys = [y for one in series for y in one["y"] if y is not None]
+    outside = sum(not ends[0] <= y <= ends[1] for y in ys)
+    if not outside:
+        return drawn.contestant
+    return f"{drawn.contestant} ({outside} of {counted(len(ys), 'point')} outside)"
 
 
 def _common_note(group: Sequence[Drawn]) -> str:

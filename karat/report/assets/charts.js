@@ -33,6 +33,14 @@
     const sizes = values.filter((v) => v > 0);
     if (!sizes.length) return {};
     const low = Math.log10(Math.min(...sizes)), high = Math.log10(Math.max(...sizes));
+    if (high - low < 0.2) {
+      // less than a factor of 1.6: round numbers at equal distances
+      const span = 10 ** high - 10 ** low || 10 ** low, unit = 10 ** Math.floor(Math.log10(span / 2));
+      const step = unit * [1, 2, 5, 10].find((m) => span / (m * unit) <= 5);
+      const first = Math.floor(10 ** low / step), count = Math.ceil(10 ** high / step) - first;
+      const even = Array.from({ length: count + 1 }, (_, i) => (first + i) * step).filter((v) => v > 0);
+      return { tickvals: even, ticktext: even.map((v) => String(Number(v.toPrecision(4)))) };
+    }
     const decades = Math.max(1, Math.ceil((high - low) / 7));
     const steps = high - low < 0.7 ? [1, 1.5, 2, 3, 4, 5, 7] : high - low < 2.6 ? [1, 2, 5] : [1];
     const tickvals = [];

@@ -6,7 +6,7 @@ from karat.report.charts import figure_html, plotly_text, rounded
 from karat.report.model import View
 from karat.report.sections.section import Section, lede
 from karat.report.tags import Cell, Head, Markup, Row, empty, name_with_swatch, table, tag
-from karat.report.words import duration, metric_title, number, shown_unit
+from karat.report.words import duration, metric_title, shown_unit
 from karat.results.metric import Metric
 
 TITLE = "Learning curves"
@@ -14,6 +14,8 @@ NAMES = {
     "train_loss": "Training loss",
     "valid_loss": "Validation loss",
     "valid_energy_mae_mev_per_atom": "Validation energy MAE (meV/atom)",
+    "valid_energy_rmse_mev_per_atom": "Validation energy RMSE (meV/atom)",
+    "valid_force_mae_mev_per_angstrom": "Validation force MAE (meV/Å)",
     "valid_force_rmse_mev_per_angstrom": "Validation force RMSE (meV/Å)",
 }
 
@@ -167,7 +169,7 @@ def _table(view: View) -> Markup:
 
 
 def _count(given: Any) -> str:
-    return number(given, 6) if isinstance(given, int | float) else "–"
+    return f"{given:.0f}" if isinstance(given, int | float) else "–"
 
 
 def _sortable(given: Any) -> float | None:
