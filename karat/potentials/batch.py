@@ -9,7 +9,7 @@ Checked: tests/potentials/test_batch.py.
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -105,7 +105,7 @@ def make_batch(
     pair_lists: Sequence[Pairs] | None = None,
     sizes: tuple[int, int, int, int] | None = None,
 ) -> Batch:
-    """Build a batch on the host (NumPy arrays inside; jit moves them to the device).
+    """Build a batch on the host and put it on the device.
 
     Args:
         structures: at least one.
@@ -131,24 +131,22 @@ def make_batch(
         round_up(real[3] + 1),
     )
     last = n_atoms - 1
-    volumes = [s.volume if s.periodic.all() else 1.0 for s in structures]
+    volumes = np.array([s.volume if s.periodic.all() else 1.0 for s in structures])
     far = np.array([PADDING_DISTANCE, 0.0, 0.0], dtype)
     numbers = np.concatenate([s.numbers for s in structures])
-    return Batch(
-        numbers=jnp.asarray(pad(numbers, n_atoms, 0), dtype=jnp.int32),
-        system=jnp.asarray(
-            pad(np.repeat(np.arange(len(structures)), atoms), n_atoms, n_systems - 1),
-            dtype=jnp.int32,
-        ),
-        centers=jnp.asarray(pad(centers, n_pairs, last), dtype=jnp.int32),
-        neighbours=jnp.asarray(pad(neighbours, n_pairs, last), dtype=jnp.int32),
-        vectors=jnp.asarray(pad(vectors, n_pairs, far), dtype=dtype),
-        pair_mask=jnp.asarray(np.arange(n_pairs) < real[1]),
-        triplets=(
-            jnp.asarray(pad(triplets, n_triplets, n_pairs - 1), dtype=jnp.int32)
-            if with_triplets
-            else None
-        ),
-        triplet_mask=jnp.asarray(np.arange(n_triplets) < real[2]) if with_triplets else None,
-        volume=jnp.asarray(pad(np.array(volumes), n_systems, 1.0), dtype=dtype),
-    )
+    owner = np.repeat(np.arange(len(structures)), atoms)
+    arrays = {
+        "numbers": pad(numbers, n_atoms, 0).astype(np.int32),
+        "system": pad(owner, n_atoms, n_systems - 1).astype(np.int32),
+        "centers": pad(centers, n_pairs, last).astype(np.int32),
+        "neighbours": pad(neighbours, n_pairs, last).astype(np.int32),
+        "vectors": pad(vectors, n_pairs, far),
+        "pair_mask": np.arange(n_pairs) < real[1],
+        "triplets": None,
+        "triplet_mask": None,
+        "volume": pad(volumes, n_systems, 1.0).astype(dtype),
+    }
+    if with_triplets:
+        arrays["triplets"] = pad(triplets, n_triplets, n_pairs - 1).astype(np.int32)
+        arrays["triplet_mask"] = np.arange(n_triplets) < real[2]
+    return Batch(**jax.device_put(arrays))  # one transfer: single ones cost more than the rest

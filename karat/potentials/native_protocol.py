@@ -21,6 +21,7 @@ from karat.potentials.protocol import (
     require_finite,
 )
 from karat.structures.labels import Labels, LevelOfTheory, Quantity
+from karat.structures.neighbours import neighbour_pairs
 from karat.structures.structure import Structure
 
 MAX_PAIRS_PER_BATCH = 20_000
@@ -174,10 +175,10 @@ class NativePotential(AbstractPotential):
 
     def _chunks(self, structures: Sequence[Structure]) -> list[list[Structure]]:
         """Consecutive structures with a bounded number of pairs (guessed from the first)."""
-        if not structures:
-            return []
-        guess = max(1, self.batch([structures[0]]).centers.shape[0])
-        per_atom = guess / len(structures[0])
+        if len(structures) < 2:
+            return [list(structures)] if structures else []
+        first = structures[0]
+        per_atom = max(1, len(neighbour_pairs(first, self.module.cutoff))) / len(first)
         chunks: list[list[Structure]] = [[]]
         pairs = 0.0
         for structure in structures:
