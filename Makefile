@@ -6,7 +6,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
 PYTEST := $(BIN)/python -m pytest
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test test-slow lint types lock clean
+.PHONY: demo test test-slow test-oldest lint types lock clean
 
 demo: .venv/ready
 	$(BIN)/karat run examples/acetylacetone.yaml --output runs/acetylacetone
@@ -16,6 +16,12 @@ test: .venv/ready-dev lint types
 
 test-slow: .venv/ready-dev
 	$(PYTEST) -m slow -n 2 --dist loadfile
+
+# the fast tests with the oldest dependencies that pyproject.toml allows
+test-oldest: .venv/uv
+	$(PYTHON) -m venv --clear .venv-oldest
+	VIRTUAL_ENV=$(CURDIR)/.venv-oldest $(BIN)/uv pip install --resolution lowest-direct --editable '.[qm,dev]'
+	.venv-oldest/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check .
@@ -44,4 +50,4 @@ lock: .venv/uv
 	@touch $@
 
 clean:
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest runs .pytest_cache .mypy_cache .ruff_cache

@@ -36,8 +36,8 @@ def test_different_levels_have_the_references_own_uncertainty():
 
 def test_frequencies_and_geometries():
     assert floor("frequency_mae", GFN2, None).unit == "cm⁻¹"
-    assert floor("frequency_mae", GFN2, None).value == 40.0
-    assert floor("geometry_rmsd", GFN2, None) is None  # not measured
+    assert floor("frequency_mae", GFN2, None).value == 39.7
+    assert floor("geometry_rmsd", GFN2, None).unit == "Å"
 
 
 def test_no_source_no_floor():
