@@ -52,6 +52,22 @@ def test_a_cheaper_one_within_twice_the_lowest_error_is_best_for_the_cost(exampl
     assert "gfn1_xtb stays within twice that error and is 2.5 times faster" in summary(folder).lead
 
 
+def test_a_difference_in_time_that_may_be_chance_recommends_nobody(example, tmp_path):
+    times = {"bpnn-200": 1.4e-3, "bpnn-100": 1.3e-3}
+    errors = {"bpnn-200": 0.075, "bpnn-100": 0.1}
+    players = [
+        dataclasses.replace(p, seconds=times[p.name], force=errors[p.name])
+        if p.name in times
+        else p
+        for p in example.PLAYERS
+    ]
+    picks = {
+        pick.what: pick.who
+        for pick in summary(example.write_example(tmp_path, players=players)).picks
+    }
+    assert picks["Most accurate · best for the cost"] == "bpnn-200"
+
+
 def test_ties_are_called_ties(folder):
     ties = remarks(folder, "Tie")
     assert any("cannot be told apart on Force MAE" in text for text in ties)

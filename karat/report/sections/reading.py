@@ -41,6 +41,12 @@ DEFINITIONS = (
         "of the difference contains zero the two are called tied, and no order is implied.",
     ),
     (
+        "Best for the cost, fastest of use",
+        "The fastest with at most twice the lowest error; the fastest with at most half a trivial "
+        "predictor’s error. Times within a factor of 1.5 are not told apart: of these the more "
+        "accurate one is named.",
+    ),
+    (
         "Accuracy–cost front",
         "Contestants that nobody beats in both error and time. Times belong to the hardware "
         "named under provenance.",
