@@ -186,6 +186,7 @@ class _Reader:
         return self.chosen("samplers", "sampler", values, path)
 
     def training(self, values: Mapping[str, Any], path: str) -> Training:
+        from karat.training.fit import check_settings
         from karat.training.settings import TrainingSettings
 
         place = where(values, self.file, path)
@@ -197,11 +198,14 @@ class _Reader:
         if isinstance(settings, Mapping) and "seed" not in settings:
             settings = Section({**settings, "seed": self.seed})
             settings.line = getattr(values.get("settings"), "line", 0)
+        chosen = self.chosen("architectures", "model", values, path)
+        parsed = self.section(TrainingSettings, settings, f"{path}.settings")
+        check_settings(chosen.component, parsed, f"{chosen.name} ({place})")
         return Training(
             name=self.named(values, path, values.get("model")),
-            model=self.chosen("architectures", "model", values, path),
+            model=chosen,
             size=size,
-            settings=self.section(TrainingSettings, settings, f"{path}.settings"),
+            settings=parsed,
         )
 
     def entrant(self, values: Mapping[str, Any], path: str) -> Entrant:

@@ -63,13 +63,14 @@ class SplitSettings:
     """How made data are parted into train, valid and test.
 
     Attributes:
-        by: stretches of time of each trajectory, whole groups, or single structures at random.
+        by: stretches of time of each trajectory, whole groups, single structures at random, or
+            whole clusters of similar structures.
         valid, test: fractions.
         blocks: stretches per trajectory (time_block only).
         gap: frames given up between stretches (time_block only).
     """
 
-    by: Literal["time_block", "group", "random"] = "time_block"
+    by: Literal["time_block", "group", "random", "similarity"] = "time_block"
     valid: float = 0.1
     test: float = 0.25
     blocks: int = 1

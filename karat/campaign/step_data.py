@@ -231,6 +231,7 @@ def split(bench: Bench) -> Product:
 
 
 def _part(dataset: Dataset, settings: SplitSettings, seed: int) -> tuple[dict[str, Dataset], str]:
+    from karat.data.split_schemes import SimilaritySplit
     from karat.data.splits import split_by_group, split_random, split_time_blocks
 
     if settings.by == "time_block":
@@ -239,6 +240,8 @@ def _part(dataset: Dataset, settings: SplitSettings, seed: int) -> tuple[dict[st
         )
     elif settings.by == "group":
         found = split_by_group(dataset, settings.valid, settings.test, seed)
+    elif settings.by == "similarity":
+        found = SimilaritySplit(settings.valid, settings.test).split(dataset, seed)
     else:
         found = split_random(dataset, settings.valid, settings.test, seed)
     parts = {name: dataset.subset(getattr(found, name)) for name in PARTS if getattr(found, name)}

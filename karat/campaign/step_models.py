@@ -13,7 +13,7 @@ from karat.campaign.inputs import content_digest
 from karat.data.dataset import Dataset
 
 if TYPE_CHECKING:
-    from karat.training.curve import Curve, Progress
+    from karat.training.curve import Curve
 
 MODEL_FILE = "model.karat"
 
@@ -39,7 +39,7 @@ def fit(bench: Bench) -> Product:
 
     import karat
     from karat.potentials.karat_file import save
-    from karat.training.trainer import train
+    from karat.training.fit import fit as fit_model
 
     entry = bench.campaign.train[bench.step.arguments["train"]]
     split = bench.input("split")
@@ -50,23 +50,23 @@ def fit(bench: Bench) -> Product:
     valid = get_part(split, "valid")
     if valid is None:
         raise StepFailed("there is no validation data. Raise data.split.valid, or name a file.")
-    trained = train(
+    fitted = fit_model(
         entry.model.component,
         part,
         valid,
         entry.settings,
         bench.work / f"jax-{jax.__version__}-karat-{karat.__version__}",
-        lambda now: bench.report(now.epoch, now.epochs, _words(now)),
+        lambda now: bench.report(now.done, now.total, now.words),
     )
     payload = {
         "model": entry.model.as_dict("name"),
         "labels": len(part),
         "data": part.digest,
         "settings": entry.as_settings(),
-        "curve": curve_payload(trained.curve),
-        "best_epoch": trained.best_epoch,
-        "stopped_because": trained.stopped_because,
-        "reference_energies": trained.references.note,
+        "curve": {} if fitted.curve is None else curve_payload(fitted.curve),
+        "best_epoch": fitted.best_epoch,
+        "note": fitted.note,
+        "reference_energies": fitted.references,
     }
     files: dict[str, str] = {}
 
@@ -74,26 +74,19 @@ def fit(bench: Bench) -> Product:
         save(
             path,
             entry.model.component,
-            trained.potential,
+            fitted.potential,
             training_data=part.digest,
-            training=trained.summary(part, valid, entry.settings),
+            training=fitted.summary,
         )
 
     with tempfile.TemporaryDirectory(dir=bench.work) as folder:
         model = Path(folder) / MODEL_FILE
         write(model)
         files[MODEL_FILE] = content_digest(model)
-    timings = {"seconds": trained.seconds, "epoch_seconds": trained.curve.seconds.tolist()}
+    epochs = [] if fitted.curve is None else fitted.curve.seconds.tolist()
+    timings = {"seconds": fitted.seconds, "epoch_seconds": epochs}
     result = bench.result(payload | {"files": files}, level=part.level, timings=timings)
     return Product(result, {MODEL_FILE: write})
-
-
-def _words(now: "Progress") -> str:
-    """The errors that matter, live."""
-    return (
-        f"epochs, {now.energy_mae:.2f} meV/atom, {now.force_mae:.1f} meV/Å, "
-        f"{now.seconds_left:.0f} s left"
-    )
 
 
 CURVE_NAMES = {

@@ -23,6 +23,7 @@ CATALOGUE = Catalogue(
         "engine": "karat.potentials.external.engine_potential:Engine",
         "ase": "karat.potentials.external.ase_potential:Ase",
         "karat_file": "karat.potentials.karat_file:KaratFile",
+        "sgdml": "karat.potentials.kernel.sgdml_potential:SgdmlModel",
     },
 )
 

@@ -22,7 +22,7 @@ from karat.core.errors import BadInput, KaratError
 from karat.core.files import write_atomic
 from karat.core.hashing import digest_arrays
 from karat.potentials.karat_header import KEY, Header, read_header
-from karat.potentials.native.architecture import AbstractArchitecture, named_arrays, with_arrays
+from karat.potentials.model import AbstractModel, named_arrays, with_arrays
 from karat.potentials.native.catalogue import ARCHITECTURES
 from karat.potentials.native_protocol import NativePotential
 from karat.potentials.protocol import AbstractPotentialComponent
@@ -47,7 +47,7 @@ class KaratFile(AbstractPotentialComponent):
 
 def save(
     path: str | Path,
-    architecture: AbstractArchitecture,
+    architecture: AbstractModel,
     potential: NativePotential,
     training_data: str = "",
     training: Mapping[str, Any] | None = None,
@@ -105,10 +105,14 @@ def load(path: str | Path, dtype: str | None = None) -> NativePotential:
         raise BadInput(f"{path}: the numbers are damaged (digest differs). Copy or train it again.")
     skeleton = _check_arrays(str(path), architecture, header, arrays)
     module = with_arrays(skeleton, {name: jnp.asarray(array) for name, array in arrays.items()})
+    try:
+        architecture.inspect(module, dtype or header.dtype)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
     return NativePotential(module, header.reference_energies, header.level, dtype or header.dtype)
 
 
-def architecture_name(architecture: AbstractArchitecture) -> str:
+def architecture_name(architecture: AbstractModel) -> str:
     """Its name in the catalogue.
 
     Raises:
@@ -124,7 +128,7 @@ def architecture_name(architecture: AbstractArchitecture) -> str:
     )
 
 
-def architecture_of(header: Header, path: str | Path) -> AbstractArchitecture:
+def architecture_of(header: Header, path: str | Path) -> AbstractModel:
     """The hyper-parameters that a header names.
 
     Raises:
@@ -151,11 +155,12 @@ def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _check_arrays(
-    path: str, architecture: AbstractArchitecture, header: Header, arrays: dict[str, np.ndarray]
+    path: str, architecture: AbstractModel, header: Header, arrays: dict[str, np.ndarray]
 ) -> Any:
     """The architecture's skeleton, if names, shapes and dtypes agree with the arrays."""
     try:
-        skeleton = architecture.skeleton(header.species, header.dtype)
+        sizes = {name: array.shape for name, array in arrays.items()}
+        skeleton = architecture.frame(header.species, header.dtype, sizes)
     except KaratError:
         raise
     except (ValueError, TypeError, OverflowError) as error:

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from karat.potentials.batch import Batch, make_batch
 from karat.potentials.protocol import (
@@ -72,6 +72,18 @@ class AbstractNativePotential(eqx.Module):
     @abc.abstractmethod
     def evaluate(self, batch: Batch) -> Outputs:
         """Atom energies in eV (exactly zero on padding), and what else the potential has."""
+
+
+class AbstractMoleculePotential(AbstractNativePotential):
+    """A native potential of one molecule only: one list of atoms, in one order, not periodic.
+
+    All pairs interact: `cutoff` is larger than any molecule.
+
+    Attributes:
+        numbers: the molecule's atomic numbers.
+    """
+
+    numbers: eqx.AbstractVar[Int[Array, "atoms"]]
 
 
 def derive(potential: AbstractNativePotential, batch: Batch) -> Derived:
@@ -140,12 +152,20 @@ class NativePotential(AbstractPotential):
     @property
     def traits(self) -> Traits:
         single = self.dtype == np.float32
+        module = self.module
+        atoms = (
+            tuple(np.asarray(module.numbers).tolist())
+            if isinstance(module, AbstractMoleculePotential)
+            else None
+        )
         return Traits(
-            species=self.module.species,
-            periodic=True,
+            species=module.species,
+            periodic=atoms is None,
             molecules=True,
-            quantities=("energy", "forces", "stress"),
-            cutoff=self.module.cutoff,
+            quantities=("energy", "forces") if atoms else ("energy", "forces", "stress"),
+            cutoff=None if atoms else module.cutoff,
+            fixed_atoms=atoms is not None,
+            atoms=atoms,
             continuity=self.module.continuity,
             force_tolerance=1e-2 if single else 1e-6,
             tolerance_reason="float32 rounding of central differences" if single else "",

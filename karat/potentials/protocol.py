@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from karat.core.errors import CalculationFailed, KaratError, UnknownElement, UnsuitableStructure
 from karat.structures.labels import Labels, LevelOfTheory, Quantity
 from karat.structures.structure import Structure
@@ -35,6 +37,7 @@ class Traits:
         needs_topology: whether a structure must bring bonds.
         fixed_atoms: whether it knows one list of atoms only, in one order (a parametrised
             OpenMM system): no permutation, no supercell.
+        atoms: that list as atomic numbers, where it is known before a structure is tried.
         native: whether it is a compiled JAX potential.
         level: level of theory it is or was trained to, or `None`.
     """
@@ -50,6 +53,7 @@ class Traits:
     tolerance_reason: str = ""
     needs_topology: bool = False
     fixed_atoms: bool = False
+    atoms: tuple[int, ...] | None = None
     native: bool = False
     level: LevelOfTheory | None = None
 
@@ -119,6 +123,12 @@ def check_suitable(
         raise UnsuitableStructure(f"{name} takes molecules only; {structure.formula} is periodic.")
     if not structure.periodic.any() and not traits.molecules:
         raise UnsuitableStructure(f"{name} takes crystals only; {structure.formula} is a molecule.")
+    if traits.atoms is not None and tuple(structure.numbers.tolist()) != traits.atoms:
+        raise UnsuitableStructure(
+            f"{name} knows one molecule, {_formula(traits.atoms)}, with its atoms in one order; "
+            f"this is {structure.formula}{_elsewhere(structure, traits.atoms)}. Use the training "
+            "data's order of atoms, or another potential."
+        )
     if traits.needs_topology and structure.topology is None:
         raise UnsuitableStructure(
             f"{name} needs bonds, and {structure.formula} brings none. Build it from SMILES, SDF "
@@ -131,6 +141,18 @@ def check_suitable(
             )
     if "stress" in want and not structure.periodic.all():
         raise UnsuitableStructure(f"stress needs three periodic directions: {structure.formula}.")
+
+
+def _formula(numbers: tuple[int, ...]) -> str:
+    return Structure(np.array(numbers), np.zeros((len(numbers), 3))).formula
+
+
+def _elsewhere(structure: Structure, numbers: tuple[int, ...]) -> str:
+    """Where a list of the same atoms first differs."""
+    for place, (mine, theirs) in enumerate(zip(structure.numbers.tolist(), numbers)):
+        if mine != theirs:
+            return f", whose atom {place} has atomic number {mine} instead of {theirs}"
+    return ""
 
 
 def predict_each(

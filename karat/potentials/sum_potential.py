@@ -147,6 +147,7 @@ class SummedPotential(AbstractPotential):
             tolerance_reason="; ".join(["errors of terms add up", *reasons]),
             needs_topology=any(part.needs_topology for part in parts),
             fixed_atoms=any(part.fixed_atoms for part in parts),
+            atoms=next((part.atoms for part in parts if part.atoms is not None), None),
             level=_common_level(self.terms),
         )
 

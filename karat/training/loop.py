@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from karat.core.errors import CalculationFailed
 from karat.potentials.batch import Batch
-from karat.potentials.native.architecture import named_arrays
+from karat.potentials.model import named_arrays
 from karat.potentials.native_protocol import derive
 from karat.training import checkpoint
 from karat.training.batches import (

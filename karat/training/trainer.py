@@ -19,7 +19,8 @@ from karat.core.errors import BadInput, UnknownElement
 from karat.core.files import writable_folder
 from karat.core.hashing import digest_json
 from karat.data.dataset import Dataset
-from karat.potentials.native.architecture import AbstractArchitecture, with_arrays
+from karat.potentials.model import with_arrays
+from karat.potentials.native.architecture import AbstractArchitecture
 from karat.potentials.native_protocol import NativePotential
 from karat.potentials.precision import require
 from karat.training import checkpoint

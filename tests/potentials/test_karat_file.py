@@ -19,7 +19,7 @@ from karat.core.hashing import digest_arrays, digest_json
 from karat.data.dataset import Dataset, Record
 from karat.potentials.karat_file import KaratFile, load, save
 from karat.potentials.karat_header import KEY, read_header
-from karat.potentials.native.architecture import named_arrays
+from karat.potentials.model import named_arrays
 from karat.potentials.native.bpnn import AngularGrid, Bpnn, RadialGrid
 from karat.potentials.native_protocol import NativePotential
 from karat.structures.labels import Labels, LevelOfTheory

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from karat.core.errors import BadInput
-from karat.potentials.native.architecture import named_arrays
+from karat.potentials.model import named_arrays
 from karat.training import checkpoint
 from karat.training.settings import TrainingSettings
 from karat.training.trainer import Trained, train

@@ -7,6 +7,7 @@ file of this folder, add a line to `catalogue.py` (or an entry point of the grou
 """
 
 import abc
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -14,11 +15,12 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from karat.data.dataset import Dataset
+from karat.potentials.model import AbstractModel
 from karat.potentials.native_protocol import AbstractNativePotential
 
 
-class AbstractArchitecture(abc.ABC):
-    """A frozen dataclass whose fields are the hyper-parameters; all are written to the file."""
+class AbstractArchitecture(AbstractModel):
+    """Hyper-parameters of a potential whose parameters the trainer finds by gradients."""
 
     @abc.abstractmethod
     def initialise(
@@ -34,27 +36,14 @@ class AbstractArchitecture(abc.ABC):
     def skeleton(self, species: tuple[int, ...], dtype: str) -> AbstractNativePotential:
         """The module with `jax.ShapeDtypeStruct` in place of its arrays; nothing is allocated."""
 
+    def frame(
+        self, species: tuple[int, ...], dtype: str, shapes: Mapping[str, tuple[int, ...]]
+    ) -> AbstractNativePotential:
+        return self.skeleton(species, dtype)
+
+    def inspect(self, module: AbstractNativePotential, dtype: str) -> None:
+        """Any numbers of the right shapes will do."""
+
     def trainable(self, module: AbstractNativePotential) -> Any:
         """A tree like `module` that is True on the arrays that the trainer may change."""
         return jax.tree.map(eqx.is_inexact_array, module)
-
-
-def named_arrays(module: Any) -> dict[str, Any]:
-    """The arrays of a module (or the shapes in its skeleton) by path, e.g. ``weights.0``."""
-    leaves = jax.tree_util.tree_flatten_with_path(module)[0]
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf
-        for path, leaf in leaves
-        if isinstance(leaf, jax.ShapeDtypeStruct) or eqx.is_array(leaf)
-    }
-
-
-def with_arrays(skeleton: Any, arrays: dict[str, Any]) -> Any:
-    """`skeleton` with each array or shape replaced by the array of the same path."""
-
-    def replace(path: Any, leaf: Any) -> Any:
-        if isinstance(leaf, jax.ShapeDtypeStruct) or eqx.is_array(leaf):
-            return arrays[jax.tree_util.keystr(path, simple=True, separator=".")]
-        return leaf
-
-    return jax.tree_util.tree_map_with_path(replace, skeleton)

@@ -1,4 +1,4 @@
-"""The architectures that the trainer can fit: name → frozen dataclass of hyper-parameters."""
+"""The models that karat can fit: name → frozen dataclass of hyper-parameters."""
 
 from karat.core.catalogue import Catalogue
 
@@ -6,5 +6,6 @@ ARCHITECTURES = Catalogue(
     "architectures",
     {
         "bpnn": "karat.potentials.native.bpnn:Bpnn",
+        "sgdml": "karat.potentials.kernel.sgdml:Sgdml",
     },
 )

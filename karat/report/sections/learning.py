@@ -143,7 +143,7 @@ def _table(view: View) -> Markup:
         Head("Time", numeric=True),
         Head("Epochs", numeric=True),
         Head("Best epoch", numeric=True),
-        Head("Stopped because"),
+        Head("Outcome"),
     ]
     rows = []
     for result in view.results("train"):
@@ -159,9 +159,9 @@ def _table(view: View) -> Markup:
                     Cell(model, model),
                     Cell(_count(labels), _sortable(labels), "num"),
                     Cell(duration(seconds), _sortable(seconds), "num"),
-                    Cell(str(len(epochs)), float(len(epochs)), "num"),
+                    Cell(_count(len(epochs) or None), float(len(epochs)), "num"),
                     Cell(_count(best), _sortable(best), "num"),
-                    Cell(str(payload.get("stopped_because", ""))),
+                    Cell(str(payload.get("note", ""))),
                 )
             )
         )

@@ -1,0 +1,114 @@
+"""`fit`: any model and labelled structures → a fitted potential, whichever way it is fitted.
+
+Checked: tests/training/test_fit.py.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from karat.core.components import dump
+from karat.core.errors import BadInput
+from karat.core.files import writable_folder
+from karat.data.dataset import Dataset
+from karat.potentials.model import AbstractModel, AbstractSolvedModel, Stage
+from karat.potentials.native.architecture import AbstractArchitecture
+from karat.potentials.native_protocol import NativePotential
+from karat.training.curve import Curve, Progress
+from karat.training.settings import TrainingSettings
+from karat.training.trainer import check_data, train
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What came out of a fit.
+
+    Attributes:
+        potential: ready to predict.
+        summary: JSON-ready: what a `.karat` file says about its training; no timings in it.
+        seconds: wall time.
+        note: the outcome in a line, for people.
+        references: how reference energies were found, for people.
+        curve: errors by epoch; `None` for a model that is solved for.
+        best_epoch: of the curve, from 1.
+    """
+
+    potential: NativePotential
+    summary: Mapping[str, Any]
+    seconds: float
+    note: str
+    references: str
+    curve: Curve | None = None
+    best_epoch: int | None = None
+
+
+def fit(
+    model: AbstractModel,
+    training: Dataset,
+    valid: Dataset,
+    settings: TrainingSettings,
+    folder: Path,
+    progress: Callable[[Stage], None] | None = None,
+    fresh: bool = False,
+) -> Fitted:
+    """Train an architecture (`train`), or solve for a model that has an exact solution.
+
+    Args:
+        model: hyper-parameters.
+        training, valid: fitted to, and chosen by; no structure may be in both.
+        settings: of the trainer; what is solved for has none (see `check_settings`).
+        folder: for what is finished; made if missing.
+        progress: called after each epoch or part of the work.
+        fresh: throw away what `folder` holds.
+
+    Raises:
+        BadInput, UnknownElement: before any work: see `train` and the model.
+        CalculationFailed: the fit diverged or the solve failed.
+    """
+    if isinstance(model, AbstractSolvedModel):
+        check_data(training, valid, settings)
+        writable_folder(folder)
+        solved = model.fit(training, valid, folder, progress, fresh)
+        return Fitted(
+            solved.potential, solved.summary, solved.seconds, solved.note, solved.references
+        )
+    assert isinstance(model, AbstractArchitecture)
+    report = None if progress is None else lambda now: progress(stage_of(now))
+    trained = train(model, training, valid, settings, folder, report, fresh=fresh)
+    return Fitted(
+        potential=trained.potential,
+        summary=trained.summary(training, valid, settings),
+        seconds=trained.seconds,
+        note=f"best epoch {trained.best_epoch} ({trained.stopped_because})",
+        references=trained.references.note,
+        curve=trained.curve,
+        best_epoch=trained.best_epoch,
+    )
+
+
+def check_settings(model: AbstractModel, settings: TrainingSettings, name: str) -> None:
+    """Refuse settings of the trainer for a model that has no use for them; `seed` is allowed.
+
+    Raises:
+        BadInput: naming them.
+    """
+    if not isinstance(model, AbstractSolvedModel):
+        return
+    mine, usual = dump(settings), dump(TrainingSettings())
+    changed = sorted(key for key in mine if key != "seed" and mine[key] != usual[key])
+    if changed:
+        raise BadInput(
+            f"model {name} is solved for, not trained: it has no {', '.join(changed)}. Leave "
+            "them out; what it has is set by its own options."
+        )
+
+
+def stage_of(now: Progress) -> Stage:
+    """An epoch as a stage of the work, with the errors that matter."""
+    errors = f"{now.energy_mae:.2f} meV/atom"
+    if not math.isnan(now.force_mae):
+        errors += f", {now.force_mae:.1f} meV/Å"
+    words = f"epochs, validation MAE {errors}, best epoch {now.best_epoch}"
+    return Stage(now.epoch, now.epochs, f"{words}, {now.seconds_left:.0f} s left")
