@@ -1,11 +1,15 @@
 """Splits of a dataset into train, valid and test, and nested training sets.
 
+Ways to split as components, by similarity too, stand in `split_schemes.py`; several seeds and
+cross-validation in `split_ensembles.py`.
+
 Checked: tests/data/test_splits.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -38,8 +42,60 @@ class Split:
         parts = [list(self.train), list(self.valid), list(self.test)]
         return digest_json([*parts, self.how, self.seed, self.source])
 
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready values, with the digest."""
+        return {
+            "how": self.how,
+            "seed": self.seed,
+            "source": self.source,
+            "digest": self.digest,
+            "train": list(self.train),
+            "valid": list(self.valid),
+            "test": list(self.test),
+        }
 
-def _check_fractions(valid_fraction: float, test_fraction: float) -> None:
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], dataset: Dataset) -> "Split":
+        """The inverse of `as_dict`, for the dataset that was split.
+
+        Raises:
+            BadInput: values missing or changed, or the split is of other data.
+        """
+        try:
+            train, valid, test = (_stored_indices(values[n]) for n in ("train", "valid", "test"))
+            how, source = str(values["how"]), str(values["source"])
+            found = cls(train, valid, test, how, int(values["seed"]), source)
+            digest = values["digest"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"a stored split is damaged ({error!r}). Make it again.") from error
+        if found.digest != digest:
+            raise BadInput("a stored split was changed: its digest does not match. Make it again.")
+        if found.source != dataset.digest:
+            raise BadInput(
+                f"the split is of other data (digest {found.source[:12]}…, these have "
+                f"{dataset.digest[:12]}…). Name the file that was split, or split this one anew."
+            )
+        together = sorted([*train, *valid, *test])
+        if len(set(together)) < len(together) or together[-1:] > [len(dataset) - 1]:
+            raise BadInput("a stored split names a structure twice, or one that is not there.")
+        return found
+
+
+def _stored_indices(values: Any) -> tuple[int, ...]:
+    found = tuple(values)
+    if not all(type(index) is int and index >= 0 for index in found) or list(found) != sorted(
+        found
+    ):
+        raise ValueError("indices are not ascending whole numbers")
+    return found
+
+
+def check_fractions(valid_fraction: float, test_fraction: float) -> None:
+    """Refuse fractions outside 0 ≤ f < 1, or that leave nothing to train on.
+
+    Raises:
+        BadInput: which.
+    """
     for name, value in (("valid_fraction", valid_fraction), ("test_fraction", test_fraction)):
         if not 0.0 <= value < 1.0:
             raise BadInput(f"{name} is {value}; needs 0 ≤ {name} < 1.")
@@ -50,10 +106,14 @@ def _check_fractions(valid_fraction: float, test_fraction: float) -> None:
         )
 
 
-def _split(
+def split_of_roles(
     dataset: Dataset, roles: np.ndarray, how: str, seed: int, fractions: tuple[float, float]
 ) -> Split:
-    """From roles (0 train, 1 valid, 2 test, −1 dropped); a part that was asked for is not empty."""
+    """From roles (0 train, 1 valid, 2 test, −1 dropped) of the structures.
+
+    Raises:
+        BadInput: a part that was asked for (fraction above 0, and train) stays empty.
+    """
     parts = [tuple(int(i) for i in np.flatnonzero(roles == role)) for role in range(3)]
     for name, part, fraction in zip(
         ("train", "valid", "test"), parts, (1.0, *fractions), strict=True
@@ -77,14 +137,14 @@ def split_random(dataset: Dataset, valid_fraction: float, test_fraction: float, 
     Raises:
         BadInput: fractions out of range, or a part that stays empty.
     """
-    _check_fractions(valid_fraction, test_fraction)
+    check_fractions(valid_fraction, test_fraction)
     valid, test = _counts(len(dataset), valid_fraction, test_fraction)
     order = np.random.default_rng(seed).permutation(len(dataset))
     roles = np.zeros(len(dataset), dtype=int)
     roles[order[:test]] = 2
     roles[order[test : test + valid]] = 1
     how = f"random, {valid_fraction:g} valid, {test_fraction:g} test"
-    return _split(dataset, roles, how, seed, (valid_fraction, test_fraction))
+    return split_of_roles(dataset, roles, how, seed, (valid_fraction, test_fraction))
 
 
 def split_by_group(
@@ -95,22 +155,28 @@ def split_by_group(
     Raises:
         BadInput: fractions out of range, or a part that stays empty (too few groups).
     """
-    _check_fractions(valid_fraction, test_fraction)
+    check_fractions(valid_fraction, test_fraction)
     valid, test = _counts(len(dataset), valid_fraction, test_fraction)
-    names = sorted({record.group for record in dataset})
-    of_group = np.array([names.index(record.group) for record in dataset])
+    members = group_members(dataset)
     roles = np.zeros(len(dataset), dtype=int)
     wanted = {2: test, 1: valid}
     filled = {2: 0, 1: 0}
-    for group in np.random.default_rng(seed).permutation(len(names)):
-        members = of_group == group
+    for group in np.random.default_rng(seed).permutation(len(members)):
         for role in (2, 1):
             if filled[role] < wanted[role]:
-                roles[members] = role
-                filled[role] += int(members.sum())
+                roles[members[group]] = role
+                filled[role] += len(members[group])
                 break
     how = f"by group, {valid_fraction:g} valid, {test_fraction:g} test"
-    return _split(dataset, roles, how, seed, (valid_fraction, test_fraction))
+    return split_of_roles(dataset, roles, how, seed, (valid_fraction, test_fraction))
+
+
+def group_members(dataset: Dataset) -> list[np.ndarray]:
+    """Indices of each group, ascending, groups in the order of their names."""
+    found: dict[str, list[int]] = {}
+    for index, record in enumerate(dataset):
+        found.setdefault(record.group, []).append(index)
+    return [np.array(found[name]) for name in sorted(found)]
 
 
 def split_time_blocks(
@@ -130,7 +196,7 @@ def split_time_blocks(
     Raises:
         BadInput: fractions out of range, blocks < 1, gap < 0, or a part that stays empty.
     """
-    _check_fractions(valid_fraction, test_fraction)
+    check_fractions(valid_fraction, test_fraction)
     if blocks < 1 or gap < 0:
         raise BadInput(f"blocks is {blocks} and gap is {gap}; needs blocks ≥ 1 and gap ≥ 0.")
     roles = np.zeros(len(dataset), dtype=int)
@@ -152,7 +218,7 @@ def split_time_blocks(
         f"time blocks ({blocks} per trajectory, gap {gap}), {valid_fraction:g} valid, "
         f"{test_fraction:g} test"
     )
-    return _split(dataset, roles, how, 0, (valid_fraction, test_fraction))
+    return split_of_roles(dataset, roles, how, 0, (valid_fraction, test_fraction))
 
 
 def _drop_near(

@@ -1,7 +1,7 @@
 """`sgdml`: the symmetric gradient-domain kernel model of one molecule, solved exactly.
 
 Source: Chmiela et al., Sci. Adv. 3, e1603015 (2017); Nat. Commun. 9, 3887 (2018).
-Checked: tests/potentials/kernel/test_sgdml.py; benchmarks/sgdml.py, against the `sgdml` package.
+Checked: tests/potentials/kernel/test_sgdml.py; benchmarks/molecule_kernel.py, against the `sgdml` package.
 """
 
 import time
@@ -155,7 +155,10 @@ class Sgdml(AbstractSolvedModel):
             "matrix_rows": factor.matrix.order,
             **errors,
         }
-        note = f"σ = {sigma:g}, {len(group)} permutations, a matrix of {factor.matrix.order} rows"
+        note = (
+            f"solved with σ = {sigma:g}, {len(group)} permutations and a matrix of "
+            f"{factor.matrix.order} rows"
+        )
         references = "the mean of the training energies, shared out evenly among the atoms"
         return Solved(potential, summary, time.perf_counter() - started, note, references)
 
