@@ -5,6 +5,7 @@ import random
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import ase.build
 import equinox as eqx
@@ -140,6 +141,29 @@ def mutations(content: bytes, count: int):
         else:
             data[where : where + 30] = b"[" * 30
         yield index, bytes(data)
+
+
+def test_numpy_and_safetensors_are_enough_to_look_inside(path, potential):
+    """The script of examples/, with every other installed package out of reach."""
+    script = Path(__file__).parents[2] / "examples" / "read_karat.py"
+    guarded = (
+        "import sys\n"
+        "class Guard:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        top = name.partition('.')[0]\n"
+        "        if top in sys.stdlib_module_names or top in ('numpy', 'safetensors'):\n"
+        "            return None\n"
+        "        raise ImportError(f'{name} is out of reach')\n"
+        "sys.meta_path.insert(0, Guard())\n"
+        f"sys.argv = ['read_karat.py', {str(path)!r}]\n"
+        f"exec(compile(open({str(script)!r}).read(), 'read_karat.py', 'exec'))\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", guarded], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert '"architecture": "bpnn"' in shown.stdout
+    assert '"training_data": "abc123"' in shown.stdout
+    for name, array in named_arrays(potential.module).items():
+        assert f"{name}: {array.dtype} {list(array.shape)}" in shown.stdout
 
 
 def test_five_hundred_damaged_files_are_refused_or_harmless(path, potential, tmp_path):

@@ -7,7 +7,11 @@ Source: Gustavson, Waśniewski, Dongarra and Langou, ACM Trans. Math. Softw. 37,
 Checked: tests/potentials/kernel/test_packed.py, against LAPACK's own conversion and NumPy.
 """
 
+import ctypes
 import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -15,7 +19,7 @@ from jaxtyping import Float
 from karat.core.errors import BadInput, CalculationFailed
 
 MAX_ORDER = 65_534
-"""LAPACK counts the n (n + 1) / 2 numbers in 32 bits."""
+"""The n (n + 1) / 2 numbers are counted in 32 bits by some of LAPACK; more was never tried."""
 
 
 def packed_bytes(order: int) -> int:
@@ -75,7 +79,8 @@ class PackedMatrix:
         self.factorised = False
         self._odd = order % 2
         self._left = (order + 1) // 2  # columns that are stored as they are
-        self._numbers = np.zeros(order * (order + 1) // 2)
+        self._numbers = np.empty(order * (order + 1) // 2)
+        self._numbers.fill(0.0)  # in order: memory that is first touched here and there is slow
         rows = order if self._odd else order + 1
         self._rectangle = self._numbers.reshape((rows, self._left), order="F")
 
@@ -125,22 +130,58 @@ class PackedMatrix:
         Raises:
             CalculationFailed: kind ``not-positive-definite``.
         """
-        from scipy.linalg.lapack import dpftrf
-
-        factor, info = dpftrf(self.order, self._numbers, uplo="L", overwrite_a=1)
-        if info > 0:
+        info = ctypes.c_int(0)
+        order = ctypes.c_int(self.order)
+        _lapack("dpftrf")(b"N", b"L", order, self._numbers.ctypes, info)
+        if info.value > 0:
             raise CalculationFailed(
-                f"the kernel matrix is not positive definite at row {info} of {self.order}",
+                f"the kernel matrix is not positive definite at row {info.value} of {self.order}",
                 kind="not-positive-definite",
             )
-        assert factor.base is self._numbers or factor is self._numbers, "LAPACK made a copy"
         self.factorised = True
 
     def solve(self, right: Float[np.ndarray, "rows sides"]) -> Float[np.ndarray, "rows sides"]:
         """A⁻¹ b from the factor."""
-        from scipy.linalg.lapack import dpftrs
-
-        assert self.factorised
-        solution, info = dpftrs(self.order, self._numbers, right, uplo="L")
-        assert info == 0, info
+        if not self.factorised or right.shape[:1] != (self.order,):
+            raise ValueError(f"not factorised, or right-hand sides of shape {right.shape}")
+        solution = np.array(right, dtype=np.float64, order="F")
+        order, info = ctypes.c_int(self.order), ctypes.c_int(0)
+        sides = ctypes.c_int(right.shape[1])
+        _lapack("dpftrs")(
+            b"N", b"L", order, sides, self._numbers.ctypes, solution.ctypes, order, info
+        )
         return solution
+
+
+@cache
+def _lapack(name: str) -> Callable[..., None]:
+    """LAPACK's own routine: SciPy's wrapper of it counts in 32 bits, up to 46340 rows only.
+
+    Every argument is passed by reference, as Fortran wants it; texts are single letters.
+    """
+    from scipy.linalg import cython_lapack
+
+    capsule = cython_lapack.__pyx_capi__[name]
+    api = ctypes.pythonapi
+    api.PyCapsule_GetName.restype = ctypes.c_char_p
+    api.PyCapsule_GetName.argtypes = [ctypes.py_object]
+    api.PyCapsule_GetPointer.restype = ctypes.c_void_p
+    api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    address = api.PyCapsule_GetPointer(capsule, api.PyCapsule_GetName(capsule))
+    routine = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * _ARGUMENTS[name])(address)
+
+    def call(*arguments: Any) -> None:
+        routine(*(_reference(argument) for argument in arguments))
+
+    return call
+
+
+_ARGUMENTS = {"dpftrf": 5, "dpftrs": 8}
+
+
+def _reference(argument: Any) -> Any:
+    if isinstance(argument, bytes):
+        return ctypes.cast(ctypes.c_char_p(argument), ctypes.c_void_p)
+    if isinstance(argument, ctypes.c_int):
+        return ctypes.cast(ctypes.pointer(argument), ctypes.c_void_p)
+    return argument.data  # of an array

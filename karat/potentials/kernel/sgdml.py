@@ -1,7 +1,7 @@
 """`sgdml`: the symmetric gradient-domain kernel model of one molecule, solved exactly.
 
 Source: Chmiela et al., Sci. Adv. 3, e1603015 (2017); Nat. Commun. 9, 3887 (2018).
-Checked: tests/potentials/kernel/test_sgdml.py; benchmarks/molecule_kernel.py, against the `sgdml` package.
+Checked: tests/potentials/kernel/test_sgdml.py; benchmarks/molecule_kernel.py, against the package.
 """
 
 import time
