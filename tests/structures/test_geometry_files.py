@@ -1,6 +1,7 @@
 """Files: SDF, PDB, extended XYZ (against ASE's reader) and what else ASE reads."""
 
 import gzip
+import io
 import os
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def test_bad_frames_are_numbered(tmp_path, text, words):
 
 def test_charge_and_spin_are_read():
     text = "1\ncharge=-1 multiplicity=1\nF 0 0 0\n"
-    structure = next(iter(parse_frames(text, "here"))).structure("here")
+    structure = next(iter(parse_frames(io.BytesIO(text.encode()), "here"))).structure("here")
     assert (structure.charge, structure.multiplicity) == (-1, 1)
 
 

@@ -1,0 +1,1 @@
+"""Readers of labelled structures: one file for each format, one catalogue."""
