@@ -1,69 +1,97 @@
 """`karat train`: labelled structures in, a fitted potential (.karat file) out.
 
+The data doctor looks at the data first.
+
 Checked: tests/cli/test_train.py.
 """
 
 import json
-import math
+import re
 import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from karat.cli import reading
 from karat.cli.settings import key_values
 from karat.core.errors import BadInput
 
 if TYPE_CHECKING:
     from karat.data.dataset import Dataset
-    from karat.potentials.native.architecture import AbstractArchitecture
-    from karat.training.curve import Progress
+    from karat.data.finding import Finding
+    from karat.data.read_options import ReadOptions
+    from karat.potentials.model import AbstractModel, Stage
+    from karat.training.fit import Fitted
     from karat.training.settings import TrainingSettings
-    from karat.training.trainer import Trained
 
-Report = Callable[["Progress"], None]
+Report = Callable[["Stage"], None]
+
+
+Data = Annotated[Path, typer.Option(help="Labelled structures to fit to (extended XYZ, …).")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The .karat file to write.")]
+Model = Annotated[str, typer.Option(help="What to fit; see `karat list`.")]
+Valid = Annotated[
+    Path | None, typer.Option(help="Labelled structures to choose the best epoch by.")
+]
+ValidFraction = Annotated[
+    float, typer.Option(help="Without --valid: part of DATA that is kept apart for it.")
+]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Of the model: key=value (YAML).")]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--setting", help="Of the training: key=value (YAML), e.g. ema_decay=0.999."),
+]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training data.")]
+Seed = Annotated[int | None, typer.Option(help="Of first parameters and order.")]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(help="Train although the data doctor reports this error (its code)."),
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh/--resume", help="Begin anew, or go on where it was stopped.")
+]
+Work = Annotated[
+    Path | None, typer.Option(help="Folder of the checkpoint; default OUTPUT.training.")
+]
+Plain = Annotated[bool, typer.Option("--plain", help="Progress as plain lines.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Labelled structures to fit to (extended XYZ, …).")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .karat file to write.")],
-    model: Annotated[str, typer.Option(help="Architecture; see `karat list`.")] = "bpnn",
-    valid: Annotated[
-        Path | None, typer.Option(help="Labelled structures to choose the best epoch by.")
-    ] = None,
-    valid_fraction: Annotated[
-        float, typer.Option(help="Without --valid: part of DATA that is kept apart for it.")
-    ] = 0.1,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Of the architecture: key=value (YAML).")
-    ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--setting", help="Of the training: key=value (YAML), e.g. ema_decay=0.999."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of first parameters and order.")] = None,
-    level: Annotated[
-        str | None, typer.Option(help="Level of theory of the labels: METHOD or METHOD/BASIS.")
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh/--resume", help="Begin anew, or go on where it was stopped.")
-    ] = False,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder of the checkpoint; default OUTPUT.training.")
-    ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Progress as plain lines.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document on standard output.")
-    ] = False,
+    data: Data,
+    output: Output,
+    model: Model = "bpnn",
+    valid: Valid = None,
+    valid_fraction: ValidFraction = 0.1,
+    set_: Set = None,
+    setting: Setting = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    accept: Accept = None,
+    fresh: Fresh = False,
+    work: Work = None,
+    plain: Plain = False,
+    as_json: Json = False,
+    energy_key: reading.EnergyKey = None,
+    forces_key: reading.ForcesKey = None,
+    stress_key: reading.StressKey = None,
+    virial_key: reading.VirialKey = None,
+    energy_unit: reading.EnergyUnit = None,
+    length_unit: reading.LengthUnit = None,
+    forces_unit: reading.ForcesUnit = None,
+    stress_unit: reading.StressUnit = None,
+    level: reading.Level = None,
 ) -> None:
     """Fit a potential to labelled data; interrupted, the same command goes on.
 
-    Errors on the validation data are shown after each epoch, in meV/atom and meV/Å; the potential
-    of the best epoch is written.
+    The data doctor (`karat check`) looks at the data first; an error that it finds stops the
+    command. Errors on the validation data are shown after each epoch, in meV/atom and meV/Å; the
+    potential of the best epoch is written. Models that are solved for (sgdml) have no epochs.
 
     Examples:
 
@@ -71,62 +99,118 @@ def train(
 
         karat train --data train.xyz --output p.karat --set hidden='[32, 32]'
             --set cutoff_angstrom=6 --epochs 100 --setting learning_rate=0.003
+
+        karat train --model sgdml --data train.xyz --valid valid.xyz --output p.karat
     """
-    from karat.core.files import writable_folder
     from karat.potentials.precision import enable_float64
 
-    if output.suffix != ".karat" or output.is_dir():
-        raise BadInput(f"--output {output}: name a file that ends in .karat.")
-    architecture, settings = read_options(model, set_ or [], setting or [], epochs, seed)
-    parts = read_parts(data, valid, valid_fraction, level, settings.seed)
-    writable_folder(output.parent)
+    check_output(output)
+    chosen, settings = make_model(model, set_ or [], setting or [], epochs, seed)
+    keys = (energy_key, forces_key, stress_key, virial_key)
+    units = (energy_unit, length_unit, forces_unit, stress_unit)
+    options = reading.read_options(*keys, *units, level)
+    parts = read_parts(data, valid, valid_fraction, options, settings.seed)
+    findings = examine(*parts, set(accept or ()), quiet=as_json)
     enable_float64()
     folder = work or output.with_name(output.name + ".training")
     with _display(plain, as_json) as report:
-        trained = _fit_and_save(architecture, parts, settings, output, folder, report, fresh)
-    _tell(trained, architecture, parts, settings, output, as_json)
+        fitted = _fit_and_save(chosen, parts, settings, output, folder, report, fresh)
+    _tell(fitted, chosen, parts, findings, output, as_json)
+
+
+def check_output(output: Path) -> None:
+    """Refuse a file that cannot be written, before any work.
+
+    Raises:
+        BadInput: no `.karat` file, or a folder that cannot be written to.
+    """
+    from karat.core.files import writable_folder
+
+    if output.suffix != ".karat" or output.is_dir():
+        raise BadInput(f"--output {output}: name a file that ends in .karat.")
+    writable_folder(output.parent)
+
+
+def examine(
+    train: "Dataset", valid: "Dataset", accepted: set[str], quiet: bool
+) -> "tuple[Finding, ...]":
+    """What the data doctor says, warnings on standard error.
+
+    Raises:
+        BadInput: an error whose code was not accepted.
+    """
+    from karat.data.doctor import check
+
+    findings = tuple(_of_validation(finding) for finding in check(train, valid))
+    for finding in findings:
+        if finding.severity != "info" and not quiet:
+            names = f" ({', '.join(finding.offenders[:3])} …)" if finding.offenders else ""
+            print(f"data: {finding.severity}: {finding.message}{names}", file=sys.stderr)
+    errors = [f for f in findings if f.severity == "error" and f.code not in accepted]
+    if errors:
+        listed = "\n".join(f"  {finding.code}: {finding.message}" for finding in errors)
+        raise BadInput(
+            f"the data doctor found what would spoil the training:\n{listed}\n"
+            "Repair the data (`karat check DATA --fix OUTPUT` repairs some), or go on with "
+            + " ".join(f"--accept {code}" for code in dict.fromkeys(f.code for f in errors))
+            + "."
+        )
+    return findings
+
+
+_LESS_GRAVE = ("neighbouring-frames", "near-leakage", "equivalent-leakage")
+"""Errors about a test set that only make the choice of an epoch or a width optimistic."""
+
+
+def _of_validation(finding: "Finding") -> "Finding":
+    """A finding about train and test as one about train and validation."""
+    message = re.sub(r"\btest\b", "validation", finding.message)
+    severity = "warning" if finding.code in _LESS_GRAVE else finding.severity
+    return replace(finding, message=message, severity=severity)
 
 
 def _fit_and_save(
-    architecture: "AbstractArchitecture",
+    model: "AbstractModel",
     parts: tuple["Dataset", "Dataset"],
     settings: "TrainingSettings",
     output: Path,
     folder: Path,
     report: Report,
     fresh: bool,
-) -> "Trained":
+) -> "Fitted":
     from karat.potentials.karat_file import architecture_name, save
-    from karat.training.trainer import train as fit
+    from karat.training.fit import fit
 
-    architecture_name(architecture)  # refuse before the work what cannot be saved after it
-    trained = fit(architecture, *parts, settings, folder, report, fresh=fresh)
-    summary = trained.summary(*parts, settings)
-    save(output, architecture, trained.potential, parts[0].digest, summary)
-    return trained
+    architecture_name(model)  # refuse before the work what cannot be saved after it
+    fitted = fit(model, *parts, settings, folder, report, fresh=fresh)
+    save(output, model, fitted.potential, parts[0].digest, fitted.summary)
+    return fitted
 
 
-def read_options(
+def make_model(
     model: str, set_: list[str], setting: list[str], epochs: int | None, seed: int | None
-) -> tuple["AbstractArchitecture", "TrainingSettings"]:
-    """Architecture and training settings from flags.
+) -> tuple["AbstractModel", "TrainingSettings"]:
+    """Model and training settings from flags.
 
     Raises:
         BadInput: unknown model or key, a value that does not fit.
     """
     from karat.core.components import parse
     from karat.potentials.native.catalogue import ARCHITECTURES
+    from karat.training.fit import check_settings
     from karat.training.settings import TrainingSettings
 
     values = key_values(setting, "--setting")
     values |= {k: v for k, v in (("epochs", epochs), ("seed", seed)) if v is not None}
     settings = parse(TrainingSettings, values, "training")
     kind = ARCHITECTURES.resolve(model)
-    return parse(kind, key_values(set_, "--set"), f"model {model}"), settings
+    chosen = parse(kind, key_values(set_, "--set"), f"model {model}")
+    check_settings(chosen, settings, model)
+    return chosen, settings
 
 
 def read_parts(
-    data: Path, valid: Path | None, valid_fraction: float, level: str | None, seed: int
+    data: Path, valid: Path | None, valid_fraction: float, options: "ReadOptions", seed: int
 ) -> tuple["Dataset", "Dataset"]:
     """Training and validation data; frames of trajectories are split in blocks of time, single
     structures at random.
@@ -136,15 +220,10 @@ def read_parts(
     """
     from karat.data.files import read_dataset
     from karat.data.splits import split_random, split_time_blocks
-    from karat.structures.labels import LevelOfTheory
 
-    given = None
-    if level is not None:
-        method, _, basis = level.partition("/")
-        given = LevelOfTheory(method=method, basis=basis)
-    whole = read_dataset(data, level=given)
+    whole = read_dataset(data, options=options)
     if valid is not None:
-        return whole, read_dataset(valid, level=given)
+        return whole, read_dataset(valid, options=options)
     if not 0 < valid_fraction < 1:
         raise BadInput(f"--valid-fraction {valid_fraction}: must lie between 0 and 1.")
     in_time = all(record.frame >= 0 for record in whole)
@@ -162,52 +241,38 @@ def _display(plain: bool, as_json: bool) -> AbstractContextManager[Report]:
     return _Bar()
 
 
-def errors_text(now: "Progress") -> str:
-    """Validation errors for people; without forces only energies."""
-    energy = f"{now.energy_mae:.2f} meV/atom"
-    return energy if math.isnan(now.force_mae) else f"{energy}, {now.force_mae:.1f} meV/Å"
-
-
 def _plain_report() -> Report:
-    last = [-math.inf]
+    last = [time.monotonic()]
 
-    def report(now: "Progress") -> None:
-        if now.epoch < now.epochs and time.monotonic() - last[0] < 5.0:
+    def report(now: "Stage") -> None:
+        ends = now.done == now.total
+        if not ends and time.monotonic() - last[0] < 5.0:
             return
         last[0] = time.monotonic()
-        print(
-            f"train: epoch {now.epoch}/{now.epochs}, loss {now.loss:.3g}, validation MAE "
-            f"{errors_text(now)}, best epoch {now.best_epoch}, {now.seconds_left:.0f} s left",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"train: {now.done}/{now.total} {now.words}", file=sys.stderr, flush=True)
 
     return report
 
 
 class _Bar(AbstractContextManager[Report]):
-    """A rich progress bar with errors and the time left."""
+    """A rich progress bar with what is done now."""
 
     def __enter__(self) -> Report:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
-        from rich.progress import TimeRemainingColumn as Left
 
         self._bar = Bar(
-            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[errors]}"),
-            Left(),
+            TextColumn("{task.fields[words]}"),
             console=Console(stderr=True),
         )
-        task = self._bar.add_task("epochs", total=None, errors="compiling …")
+        task = self._bar.add_task("", total=None, words="preparing …")
         self._bar.start()
 
-        def report(now: "Progress") -> None:
-            text = f"validation MAE {errors_text(now)}, best epoch {now.best_epoch}, time left"
-            self._bar.update(task, completed=now.epoch, total=now.epochs, errors=text)
+        def report(now: "Stage") -> None:
+            self._bar.update(task, completed=now.done, total=now.total, words=now.words)
 
         return report
 
@@ -216,32 +281,34 @@ class _Bar(AbstractContextManager[Report]):
 
 
 def _tell(
-    trained: "Trained",
-    architecture: "AbstractArchitecture",
+    fitted: "Fitted",
+    model: "AbstractModel",
     parts: tuple["Dataset", "Dataset"],
-    settings: "TrainingSettings",
+    findings: "tuple[Finding, ...]",
     output: Path,
     as_json: bool,
 ) -> None:
     from karat.core.components import dump
 
-    summary = trained.summary(*parts, settings)
+    summary = fitted.summary
     if as_json:
         document = {
             "output": str(output),
             "level": parts[0].level.as_dict(),
-            "architecture": dump(architecture),
-            "training": summary,
-            "seconds": trained.seconds,
+            "architecture": dump(model),
+            "findings": [finding.as_dict() for finding in findings],
+            "training": dict(summary),
+            "seconds": fitted.seconds,
         }
         print(json.dumps(document, indent=1))
         return
     energy = summary["valid_energy_rmse_mev_per_atom"]
     force = summary["valid_force_rmse_mev_per_angstrom"]
     forces = "" if force is None else f", {force:.1f} meV/Å"
+    note = fitted.note[:1].upper() + fitted.note[1:]
     print(
-        f"Best epoch {trained.best_epoch} ({trained.stopped_because}; {trained.seconds:.0f} s): "
-        f"validation RMSE {energy:.2f} meV/atom{forces} on {len(parts[1])} structures.\n"
-        f"Level of theory: {parts[0].level.label}. Reference energies: {trained.references.note}.\n"
+        f"{note}; {fitted.seconds:.0f} s. Validation RMSE {energy:.2f} meV/atom{forces} on "
+        f"{len(parts[1])} structures.\n"
+        f"Level of theory: {parts[0].level.label}. Reference energies: {fitted.references}.\n"
         f"Written: {output}"
     )

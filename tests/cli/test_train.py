@@ -10,6 +10,7 @@ from karat.cli.train import read_parts, train
 from karat.core.errors import BadInput, UnknownKey
 from karat.data.dataset import Dataset, Record
 from karat.data.files import write_dataset
+from karat.data.read_options import ReadOptions
 from karat.potentials.karat_file import load
 from karat.potentials.karat_header import read_header
 from karat.structures.labels import Labels, LevelOfTheory
@@ -51,7 +52,7 @@ def test_a_file_becomes_a_potential_and_json_says_how_good(springs, tmp_path, ca
     assert header.training["train_structures"] == 35
     assert header.training["valid_structures"] == 4
     shown = header.training["valid_force_rmse_mev_per_angstrom"]
-    whole, valid = read_parts(springs, None, 0.1, None, 2)
+    whole, valid = read_parts(springs, None, 0.1, ReadOptions(), 2)
     assert not {r.name for r in whole} & {r.name for r in valid}
     found = load(output).predict(valid.structures)
     errors = [f.forces - r.labels.forces for f, r in zip(found, valid)]
@@ -102,3 +103,55 @@ def test_files_that_cannot_be_are_refused(springs, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="cannot write"):
         train(springs, tmp_path / "file" / "p.karat")
+
+
+@pytest.fixture
+def methyls(tmp_path):
+    """Hydrogen peroxide as springs between all atoms: a file for training, one for validation."""
+    generator = np.random.default_rng(1)
+    start = np.array([[0.0, 0, 0], [1.45, 0, 0], [-0.2, 0.9, 0.1], [1.6, -0.5, 0.8]])
+    lengths = np.linalg.norm(start[:, None] - start[None], axis=-1)
+    paths = []
+    for name, count in (("train", 20), ("valid", 6)):
+        records = []
+        for index in range(count):
+            positions = start + generator.normal(0, 0.05, start.shape)
+            vectors = positions[:, None] - positions[None]
+            distances = np.linalg.norm(vectors, axis=-1) + np.eye(4)
+            stretch = distances - lengths - np.eye(4)
+            forces = -6.0 * np.sum((stretch / distances)[:, :, None] * vectors, axis=1)
+            labels = Labels(energy=-9.0 + 1.5 * float(np.sum(stretch**2)), forces=forces)
+            structure = Structure(np.array([8, 8, 1, 1]), positions)
+            records.append(Record(structure, labels, f"{name}{index}"))
+        paths.append(tmp_path / f"{name}.xyz")
+        write_dataset(Dataset(tuple(records), LevelOfTheory("springs")), paths[-1])
+    return paths
+
+
+def test_a_model_that_is_solved_for_becomes_a_file_too(methyls, tmp_path, capsys):
+    output = tmp_path / "p.karat"
+    train(methyls[0], output, model="sgdml", valid=methyls[1], set_=["sigma=10"])
+    out = capsys.readouterr().out
+    assert "Solved with σ = 10" in out
+    assert "on 6 structures" in out
+    header = read_header(output)
+    assert header.architecture == "sgdml"
+    assert header.training["matrix_rows"] == 20 * 6
+    assert header.training["valid_force_rmse_mev_per_angstrom"] < 200
+    with pytest.raises(BadInput, match="sgdml is solved for.*epochs"):
+        train(methyls[0], output, model="sgdml", valid=methyls[1], epochs=4)
+
+
+def test_the_doctor_looks_first_and_can_be_overruled(methyls, tmp_path, capsys):
+    """Energies in kJ/mol beside forces in eV/Å."""
+    spoilt = tmp_path / "spoilt.xyz"
+    text = methyls[0].read_text()
+    first = text.splitlines()
+    frame = "\n".join(first[:6]) + "\n"
+    broken = frame.replace("REF_energy=", "REF_energy=-5e9 was=").replace("name=train0", "name=bad")
+    spoilt.write_text(text + broken)
+    output = tmp_path / "p.karat"
+    options = {"model": "sgdml", "valid": methyls[1], "set_": ["sigma=10"]}
+    with pytest.raises(BadInput, match=r"the data doctor found[\s\S]*--accept"):
+        train(spoilt, output, **options)
+    assert not output.exists()
