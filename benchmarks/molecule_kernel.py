@@ -209,7 +209,7 @@ def rmd17(molecule: str) -> None:
         )
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-        print(f"{molecule}: train {seconds:.0f} s, peak {peak:.2f} GB", flush=True)
+        print(f"{molecule}: train {seconds:.0f} s, peak {peak:.2f} GiB", flush=True)
         test = DATA / f"rmd17/{molecule}_test.xyz.gz"
         run([karat, "assay", "p.karat", "--data", str(test), "--level", level], folder)
 

@@ -32,7 +32,7 @@ from karat.potentials.kernel.sgdml_solve import (
     solve,
     validation_errors,
 )
-from karat.potentials.kernel.sigma_search import SigmaTable, search
+from karat.potentials.kernel.sigma_search import SigmaTable, climb
 from karat.potentials.model import AbstractSolvedModel, Solved, Stage
 from karat.potentials.native_protocol import AbstractNativePotential, NativePotential
 
@@ -52,8 +52,8 @@ class Sgdml(AbstractSolvedModel):
         sigma: width of the kernel in 1/Å; `None` to search `sigma_grid` by the RMSE of the
             validation forces.
         sigma_grid: widths to choose from, ascending.
-        search_structures: so many training structures (evenly spaced) are used in the search;
-            `None` for all.
+        search_structures: the search ends with so many training structures (evenly spaced),
+            after a quarter and a half of them; `None` for half of all.
         regularization: λ, added to the diagonal where forces are scaled to a standard deviation
             of one.
         permutations: ``find`` them in the training structures, ``none``, or rows of 0 … atoms − 1
@@ -64,7 +64,7 @@ class Sgdml(AbstractSolvedModel):
 
     sigma: float | None = None
     sigma_grid: tuple[float, ...] = GRID
-    search_structures: int | None = 200
+    search_structures: int | None = None
     regularization: float = 1e-10
     permutations: Literal["find", "none"] | tuple[tuple[int, ...], ...] = "find"
     calibration_structures: int = 10
@@ -78,7 +78,9 @@ class Sgdml(AbstractSolvedModel):
         if self.calibration_structures < 0:
             raise BadInput("sgdml.calibration_structures must be 0 or more.")
         if self.search_structures is not None and self.search_structures < 2:
-            raise BadInput("sgdml.search_structures must be 2 or more, or left out for all.")
+            raise BadInput(
+                "sgdml.search_structures must be 2 or more, or left out for half of all."
+            )
 
     def frame(
         self, species: tuple[int, ...], dtype: str, shapes: Mapping[str, tuple[int, ...]]
@@ -147,10 +149,7 @@ class Sgdml(AbstractSolvedModel):
             "valid_structures": len(valid),
             "valid_digest": valid.digest,
             "sigma": sigma,
-            "sigma_search": {
-                f"{width:g}": error if np.isfinite(error) else None
-                for width, error in sorted(table.errors.items())
-            },
+            "sigma_search": table.rows(),
             "permutations": len(group),
             "matrix_rows": factor.matrix.order,
             **errors,
@@ -178,15 +177,15 @@ class Sgdml(AbstractSolvedModel):
             return self.sigma
         if len(self.sigma_grid) == 1:
             return self.sigma_grid[0]
-        thinned = data.thinned(self.search_structures)
+        most = min(self.search_structures or -(-len(data) // 2), len(data))
+        sizes = sorted({max(2, most // 4), max(2, most // 2), most})
 
-        def error_of(sigma: float) -> float:
-            words = f"trying σ = {sigma:g}"
-            _, module = solve(thinned, group, sigma, self.regularization, _part(report, words))
-            potential = NativePotential(module)
-            return force_rmse(potential, valid)
+        def error_of(size: int, sigma: float) -> float:
+            part = _part(report, f"trying σ = {sigma:g} with {size} structures")
+            _, module = solve(data.thinned(size), group, sigma, self.regularization, part)
+            return force_rmse(NativePotential(module), valid)
 
-        return search(self.sigma_grid, FIRST, error_of, table)
+        return climb(sizes, self.sigma_grid, FIRST, error_of, table)
 
     def _group(self, data: MoleculeData, report: Callable[[Stage], None]) -> np.ndarray:
         if self.permutations == "find":

@@ -17,7 +17,7 @@ NAME = "sigma-search.json"
 
 @dataclass
 class SigmaTable:
-    """Errors by width, kept in a file from one run to the next.
+    """Errors by number of training structures and width, kept in a file from run to run.
 
     Attributes:
         path: of the file.
@@ -27,7 +27,7 @@ class SigmaTable:
 
     path: Path
     digest: str
-    errors: dict[float, float] = field(default_factory=dict)
+    errors: dict[tuple[int, float], float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path, digest: str, fresh: bool) -> "SigmaTable":
@@ -43,8 +43,8 @@ class SigmaTable:
             found = json.loads(path.read_text())
             same = found["digest"] == digest
             errors = {
-                float(sigma): math.inf if error is None else float(error)
-                for sigma, error in found["errors"].items()
+                (int(size), float(sigma)): math.inf if error is None else float(error)
+                for size, sigma, error in found["errors"]
             }
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise BadInput(f"{path}: is damaged ({error}). Start again with --fresh.") from error
@@ -55,18 +55,41 @@ class SigmaTable:
             )
         return cls(path, digest, errors)
 
-    def add(self, sigma: float, error: float) -> None:
+    def add(self, size: int, sigma: float, error: float) -> None:
         """Keep one result, on disk at once."""
-        self.errors[sigma] = error
-        errors = {str(s): e if math.isfinite(e) else None for s, e in sorted(self.errors.items())}
-        write_json(self.path, {"digest": self.digest, "errors": errors})
+        self.errors[size, sigma] = error
+        write_json(self.path, {"digest": self.digest, "errors": self.rows()})
+
+    def rows(self) -> list[list[int | float | None]]:
+        """(structures, width, error or `None` where the solve failed), ascending."""
+        return [
+            [size, sigma, error if math.isfinite(error) else None]
+            for (size, sigma), error in sorted(self.errors.items())
+        ]
+
+
+ErrorOf = Callable[[int, float], float]
+
+
+def climb(
+    sizes: Sequence[int], grid: Sequence[float], first: float, error_of: ErrorOf, table: SigmaTable
+) -> float:
+    """The best width for the largest of ascending training-set sizes, each searched from the
+    best of the one before.
+
+    The best width shrinks slowly as data get denser, so that a cheap search on few structures
+    brings the dear one near its end.
+
+    Raises:
+        CalculationFailed: see `search`.
+    """
+    for size in sizes:
+        first = search(size, grid, first, error_of, table)
+    return first
 
 
 def search(
-    grid: Sequence[float],
-    first: float,
-    error_of: Callable[[float], float],
-    table: SigmaTable,
+    size: int, grid: Sequence[float], first: float, error_of: ErrorOf, table: SigmaTable
 ) -> float:
     """Walk downhill on an ascending grid, from the width nearest to `first`, to one whose error
     is lower than those of its neighbours; widths whose solve fails count as infinitely bad.
@@ -78,13 +101,13 @@ def search(
 
     def error(index: int) -> float:
         sigma = grid[index]
-        if sigma not in table.errors:
+        if (size, sigma) not in table.errors:
             try:
-                table.add(sigma, error_of(sigma))
+                table.add(size, sigma, error_of(size, sigma))
             except CalculationFailed as failure:
                 failures[sigma] = failure
-                table.add(sigma, math.inf)
-        return table.errors[sigma]
+                table.add(size, sigma, math.inf)
+        return table.errors[size, sigma]
 
     place = min(range(len(grid)), key=lambda i: abs(math.log(grid[i] / first)))
     while math.isinf(error(place)) and place > 0:

@@ -79,9 +79,10 @@ def test_second_derivatives_exist(fitted, methanol):
         jnp.zeros_like(batch.vectors).at[:30].set(jax.random.normal(jax.random.key(0), (30, 3)))
     )
     step = 1e-5
-    slopes = [jax.grad(energy)(batch.vectors + s * direction) for s in (step, -step)]
+    gradient = jax.jit(jax.grad(energy))
+    slopes = [gradient(batch.vectors + s * direction) for s in (step, -step)]
     expected = (slopes[0] - slopes[1]) / (2 * step)
-    forward = jax.jvp(jax.grad(energy), (batch.vectors,), (direction,))[1]
+    forward = jax.jit(lambda v: jax.jvp(jax.grad(energy), (v,), (direction,))[1])(batch.vectors)
     np.testing.assert_allclose(forward, expected, atol=1e-4)
 
 
@@ -101,8 +102,10 @@ def test_search_chooses_by_validation_forces_and_resumes(methanol, tmp_path):
     seen = []
     solved = model.fit(train, valid, tmp_path, lambda stage: seen.append(stage.words))
     table = json.loads((tmp_path / "sigma-search.json").read_text())["errors"]
-    finite = {float(s): e for s, e in table.items() if e is not None}
+    assert {size for size, _, _ in table} == {2, 4, 8}
+    finite = {sigma: error for size, sigma, error in table if size == 8 and error is not None}
     assert solved.summary["sigma"] == min(finite, key=finite.get)
+    assert solved.summary["sigma_search"] == table
     assert any("trying" in words for words in seen)
     assert np.isnan(float(solved.potential.module.deviation))
     again = []

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from karat.core.errors import BadInput, CalculationFailed
-from karat.potentials.kernel.sigma_search import NAME, SigmaTable, search
+from karat.potentials.kernel.sigma_search import NAME, SigmaTable, climb, search
 
 GRID = (5.0, 10.0, 20.0, 40.0, 80.0)
 
@@ -14,13 +14,14 @@ GRID = (5.0, 10.0, 20.0, 40.0, 80.0)
 def walk(tmp_path, errors, grid=GRID, table=None):
     asked = []
 
-    def error_of(sigma):
+    def error_of(size, sigma):
+        assert size == 7
         asked.append(sigma)
         if errors[sigma] is None:
             raise CalculationFailed("not positive definite", kind="not-positive-definite")
         return errors[sigma]
 
-    return search(grid, 20.0, error_of, table or SigmaTable(tmp_path / NAME, "d")), asked
+    return search(7, grid, 20.0, error_of, table or SigmaTable(tmp_path / NAME, "d")), asked
 
 
 @pytest.mark.parametrize("best", GRID)
@@ -50,13 +51,30 @@ def test_goes_on_where_it_was_stopped(tmp_path):
     errors = {5.0: 3.0, 10.0: 1.0, 20.0: 2.0, 40.0: None, 80.0: None}
     assert walk(tmp_path, errors)[0] == 10.0
     again = SigmaTable.read(tmp_path, "d", fresh=False)
-    assert again.errors == {5.0: 3.0, 10.0: 1.0, 20.0: 2.0, 40.0: math.inf}
+    assert again.errors == {(7, 5.0): 3.0, (7, 10.0): 1.0, (7, 20.0): 2.0, (7, 40.0): math.inf}
+    assert again.rows()[-1] == [7, 40.0, None]
     found, asked = walk(tmp_path, {}, table=again)
     assert (found, asked) == (10.0, [])
     assert SigmaTable.read(tmp_path, "d", fresh=True).errors == {}
     with pytest.raises(BadInput, match="other data or settings"):
         SigmaTable.read(tmp_path, "e", fresh=False)
-    for text in ("{", "[]", json.dumps({"digest": "d", "errors": {"x": 1}})):
+    for text in ("{", "[]", json.dumps({"digest": "d", "errors": [["x", 1, 2]]})):
         (tmp_path / NAME).write_text(text)
         with pytest.raises(BadInput, match="damaged"):
             SigmaTable.read(tmp_path, "d", fresh=False)
+
+
+def test_small_sets_lead_the_search_of_large_ones(tmp_path):
+    """The best width falls from 80 to 10; the large set is never asked about 80."""
+    best = {10: 80.0, 20: 40.0, 40: 10.0}
+    asked = []
+
+    def error_of(size, sigma):
+        asked.append((size, sigma))
+        return abs(math.log(sigma / best[size]))
+
+    table = SigmaTable(tmp_path / NAME, "d")
+    assert climb([10, 20, 40], GRID, 20.0, error_of, table) == 10.0
+    # from 40, the best of 20 structures, with both neighbours, and on downhill
+    assert [sigma for size, sigma in asked if size == 40] == [40.0, 20.0, 80.0, 10.0, 5.0]
+    assert len(asked) == len(set(asked)) == len(table.errors)

@@ -37,9 +37,10 @@ def process():
     forces = generator.normal(size=(6, 4, 3))
     pairs = [(a, b) for a in positions for b in positions]
     left, right = (jnp.asarray(np.array(side)) for side in zip(*pairs))
-    value = jax.vmap(kernel)(left, right).reshape(9, 9)
-    slope = -jax.vmap(jax.grad(kernel))(left, right).reshape(9, 9, 12)
-    both = jax.vmap(jax.jacfwd(jax.grad(kernel), argnums=1))(left, right).reshape(9, 9, 12, 12)
+    value = jax.jit(jax.vmap(kernel))(left, right).reshape(9, 9)
+    slope = -jax.jit(jax.vmap(jax.grad(kernel)))(left, right).reshape(9, 9, 12)
+    hessian = jax.jacfwd(jax.grad(kernel), argnums=1)
+    both = jax.jit(jax.vmap(hessian))(left, right).reshape(9, 9, 12, 12)
     return positions, forces, np.asarray(value), np.asarray(slope), np.asarray(both)
 
 
@@ -90,7 +91,8 @@ def mean_forces(positions, train, coefficients):
                 total -= g * jnp.dot(v, c[row])
         return total
 
-    return np.stack([-np.asarray(jax.grad(energy)(jnp.asarray(r))) for r in positions])
+    gradient = jax.jit(jax.grad(energy))
+    return np.stack([-np.asarray(gradient(jnp.asarray(r))) for r in positions])
 
 
 def test_variance_vanishes_at_training_structures_and_grows_away_from_them(process):
