@@ -1,12 +1,17 @@
-"""`Finding`: what a check of the data doctor found."""
+"""`Finding`: what a check of the data doctor found.
+
+Checked: tests/data/test_doctor_faults.py.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from jaxtyping import Int
 
-from karat.data.dataset import Record
+if TYPE_CHECKING:
+    from karat.data.survey import Survey
 
 Severity = Literal["error", "warning", "info"]
 
@@ -22,7 +27,7 @@ class Finding:
         severity: ``error``: do not train on it; ``warning``: know it; ``info``: a fact.
         code: short word for programs, e.g. ``duplicates``.
         message: for people, with what to do.
-        offenders: names of structures, at most `SHOWN`.
+        offenders: names of structures, worst first, at most `SHOWN`.
     """
 
     severity: Severity
@@ -35,23 +40,18 @@ class Finding:
         return {**asdict(self), "offenders": list(self.offenders)}
 
 
-def named(records: Sequence[Record]) -> tuple[str, ...]:
-    """Names of the first offenders."""
-    return tuple(record.name for record in records[:SHOWN])
+def offenders(
+    survey: "Survey",
+    rows: Int[np.ndarray, "found"],
+    badness: Sequence[float] | np.ndarray | None = None,
+) -> tuple[str, ...]:
+    """Names of at most `SHOWN` of those rows, worst (largest `badness`) first, else in order."""
+    rows = np.asarray(rows, dtype=np.int64)
+    if badness is not None:
+        rows = rows[np.argsort(-np.asarray(badness, dtype=np.float64), kind="stable")]
+    return tuple(survey.names[row] for row in rows[:SHOWN].tolist())
 
 
 def counted(number: int, total: int) -> str:
     """``3 of 29 structures``."""
     return f"{number} of {total} structures"
-
-
-def label_key(record: Record) -> tuple | None:
-    """Energy and sorted force lengths: equal for symmetry-equivalent structures, else hardly."""
-    labels, structure = record.labels, record.structure
-    if labels.energy is None or labels.forces is None or len(structure) < 2:
-        return None
-    lengths = np.sort(np.linalg.norm(labels.forces, axis=1))
-    if not np.isfinite(lengths).all() or not np.isfinite(labels.energy):
-        return None
-    # identical as printed: strains of one crystal that merely come close differ in the 10th digit
-    return (structure.formula, f"{labels.energy:.12g}", tuple(np.round(lengths, 4).tolist()))

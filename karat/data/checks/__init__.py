@@ -1,0 +1,1 @@
+"""The data doctor's checks of one set, by subject."""
