@@ -158,6 +158,8 @@ class Sgdml(AbstractSolvedModel):
             f"solved with σ = {sigma:g}, {len(group)} permutations and a matrix of "
             f"{factor.matrix.order} rows"
         )
+        if self.sigma is None and sigma in (self.sigma_grid[0], self.sigma_grid[-1]):
+            note += " (σ is at the edge of sigma_grid: a wider grid may hold a better one)"
         references = "the mean of the training energies, shared out evenly among the atoms"
         return Solved(potential, summary, time.perf_counter() - started, note, references)
 

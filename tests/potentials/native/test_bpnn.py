@@ -11,8 +11,8 @@ from karat.core.components import dump, parse
 from karat.core.errors import BadInput, UnknownKey
 from karat.data.dataset import Dataset, Record
 from karat.potentials.conformance import CHECKS, make_subject, run_check
-from karat.potentials.native.acsf import Angular, Radial
 from karat.potentials.model import named_arrays
+from karat.potentials.native.acsf import Angular, Radial
 from karat.potentials.native.bpnn import AngularGrid, Bpnn, RadialGrid
 from karat.potentials.native_protocol import NativePotential
 from karat.structures.labels import Labels, LevelOfTheory
