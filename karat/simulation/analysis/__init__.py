@@ -1,0 +1,1 @@
+"""What trajectories say: correlated averages, structure, transport, thermodynamics. NumPy only."""
