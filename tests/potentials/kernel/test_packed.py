@@ -31,24 +31,6 @@ def test_layout_and_solution(order, width):
     np.testing.assert_allclose(found, wanted, atol=1e-10)
 
 
-@pytest.mark.slow
-def test_more_rows_than_scipys_wrapper_can_count():
-    """46,400 rows, 8.6 GB: diagonal but for a few columns, so that the factor is known."""
-    order = 46_400
-    if packed.available_bytes() < 10e9:
-        pytest.skip("needs 10 GB of memory")
-    matrix = PackedMatrix(order)
-    matrix.add_to_diagonal(4.0)
-    first = np.full((order, 1), 0.01)
-    first[0] = 1000.0
-    matrix.fill(0, first)
-    matrix.factorise()
-    wanted = np.random.default_rng(0).normal(size=(order, 1))
-    right = 4.0 * wanted + 0.01 * wanted[0]
-    right[0] = 1000.0 * wanted[0, 0] + 0.01 * wanted[1:].sum()
-    np.testing.assert_allclose(matrix.solve(right), wanted, atol=1e-9)
-
-
 def test_what_is_not_positive_definite_or_too_large_is_refused(monkeypatch):
     matrix = PackedMatrix(3)
     matrix.fill(0, np.diag([1.0, -1.0, 1.0]))
