@@ -112,12 +112,13 @@ def search(
     place = min(range(len(grid)), key=lambda i: abs(math.log(grid[i] / first)))
     while math.isinf(error(place)) and place > 0:
         place -= 1  # too wide a kernel is not positive definite
-    while True:
-        around = [i for i in (place - 1, place + 1) if 0 <= i < len(grid)]
-        best = min(around, key=error, default=place)
-        if not around or error(best) >= error(place):
+    while True:  # narrower first: denser data want narrower kernels
+        if place > 0 and error(place - 1) < error(place):
+            place -= 1
+        elif place + 1 < len(grid) and error(place + 1) < error(place):
+            place += 1
+        else:
             break
-        place = best
     if math.isinf(error(place)):
         raise next(iter(failures.values()), CalculationFailed("no sigma could be solved"))
     return grid[place]
