@@ -164,7 +164,8 @@ _LESS_GRAVE = ("neighbouring-frames", "near-leakage", "equivalent-leakage")
 
 def _of_validation(finding: "Finding") -> "Finding":
     """A finding about train and test as one about train and validation."""
-    message = re.sub(r"\btest(?= set| frames| structures| hold| is|:)", "validation", finding.message)
+    of_test = r"\btest(?= set| frames| structures| hold| is|:)"
+    message = re.sub(of_test, "validation", finding.message)
     severity = "warning" if finding.code in _LESS_GRAVE else finding.severity
     return replace(finding, message=message, severity=severity)
 
