@@ -141,10 +141,14 @@ def _nearest(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """For each system on both sides: rows of both, traces of both, shifted alike."""
     a, b = train.columns, test.columns
-    fine_a, fine_b = (np.isfinite(c.trace).all(axis=1) & (c.atoms > 2) for c in (a, b))
-    for system in np.intersect1d(a.system[fine_a], b.system[fine_b]).tolist():
-        here = np.flatnonzero(fine_a & (a.system == system))
-        there = np.flatnonzero(fine_b & (b.system == system))
+    members = []
+    for columns in (a, b):
+        fine = np.flatnonzero(np.isfinite(columns.trace).all(axis=1) & (columns.atoms > 2))
+        order = fine[np.argsort(columns.system[fine], kind="stable")]
+        systems, starts = np.unique(columns.system[order], return_index=True)
+        members.append(dict(zip(systems.tolist(), np.split(order, starts[1:]))))
+    for system in sorted(members[0].keys() & members[1].keys()):
+        here, there = members[0][system], members[1][system]
         base = a.trace[here[0]].astype(np.float64)
         yield here, there, a.trace[here] - base, b.trace[there] - base
 
