@@ -1,5 +1,6 @@
 """Groups known from chemistry, and those that the `sgdml` package finds."""
 
+import json
 import os
 from itertools import permutations
 from pathlib import Path
@@ -11,32 +12,22 @@ from karat.core.errors import BadInput
 from karat.data.files import read_dataset
 from karat.potentials.kernel.permutations import check_group, close_group, find_permutations
 
-# orders of the groups that sgdml 1.0.3 finds in the first 100 structures, and their generators
-# as chemistry has them; the groups themselves were compared row by row when this was written
-PUBLISHED = {
-    "rmd17/ethanol": 6,  # the methyl group: its three hydrogens, and with the other reflection
-    "rmd17/malonaldehyde": 4,  # left and right; the methylene's hydrogens
-    "rmd17/benzene": 12,
-    "rmd17/toluene": 12,
-    "rmd17/aspirin": 6,
-    "rmd17/uracil": 1,
-    "rmd17/naphthalene": 4,
-    "rmd17/azobenzene": 8,
-    "acac/": 72,
-}
+STORED = Path(__file__).parent / "stored" / "permutations_by_sgdml_1.0.3.json"
+PUBLISHED = json.loads(STORED.read_text())
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_finds_what_the_package_finds(name):
-    folder, _, molecule = name.partition("/")
     data = Path(os.environ.get("KARAT_DATA", Path(__file__).parents[4] / "shared" / "data"))
-    path = data / folder / (f"{molecule}_train.xyz.gz" if molecule else "train_300K.xyz.gz")
+    path = data / f"rmd17/{name}_train.xyz.gz"
+    if name == "acac":
+        path = data / "acac/train_300K.xyz.gz"
     if not path.exists():
         pytest.skip(f"no published data at {path}; name its folder in KARAT_DATA")
     structures = read_dataset(path).structures[:100]
     numbers = structures[0].numbers
     group = find_permutations(np.stack([s.positions for s in structures]), numbers)
-    assert len(group) == PUBLISHED[name]
+    assert group.tolist() == PUBLISHED[name]
     check_group(group, numbers)
     # every element maps the mean bond graph onto itself: no chemistry is broken
     distances = np.mean([_distances(s.positions) for s in structures], axis=0)
