@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from karat.structures.neighbours import Pairs, neighbour_pairs
 from karat.structures.structure import Structure
@@ -26,6 +27,9 @@ class Batch(eqx.Module):
     cut-off, so that no potential divides by zero; potentials must give exactly zero energy to
     pairs beyond their cut-off and to padding atoms.
 
+    In dynamics pairs come in rows instead: `width` of them for each atom, in the order of atoms,
+    with padding at the end of each row (its neighbour is the last atom).
+
     Attributes:
         numbers: atomic numbers, 0 on padding.
         system: index of each atom's system.
@@ -37,6 +41,9 @@ class Batch(eqx.Module):
             last pair.
         triplet_mask: False on padding.
         volume: Å³, 1 where a system is not periodic in three directions.
+        width: pairs of each atom where they come in rows.
+        elements: atomic number of each pair's neighbour, where `neighbours` are atoms of a larger
+            system that is evaluated in blocks; only strictly local potentials see such batches.
     """
 
     numbers: Int[Array, "atoms"]
@@ -48,6 +55,8 @@ class Batch(eqx.Module):
     triplets: Int[Array, "triplets 2"] | None
     triplet_mask: Bool[Array, "triplets"] | None
     volume: Float[Array, "systems"]
+    width: int | None = eqx.field(static=True, default=None)
+    elements: Int[Array, "pairs"] | None = None
 
     @property
     def atoms(self) -> int:
@@ -63,6 +72,19 @@ class Batch(eqx.Module):
     def atom_mask(self) -> Bool[Array, "atoms"]:
         """False on padding."""
         return self.numbers > 0
+
+    @property
+    def neighbour_numbers(self) -> Int[Array, "pairs"]:
+        """Atomic number of each pair's neighbour."""
+        return self.numbers[self.neighbours] if self.elements is None else self.elements
+
+    def sum_pairs(self, values: Num[Array, "pairs *shape"]) -> Num[Array, "atoms *shape"]:
+        """Each atom's sum over its pairs."""
+        if self.width is not None:
+            return jnp.sum(values.reshape(self.atoms, self.width, *values.shape[1:]), axis=1)
+        return jax.ops.segment_sum(
+            values, self.centers, num_segments=self.atoms, indices_are_sorted=True
+        )
 
 
 PADDING_DISTANCE = 1.0e3

@@ -5,7 +5,6 @@ Checked: tests/potentials/test_native_protocol.py and the conformance suite.
 
 import abc
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import equinox as eqx
 import jax
@@ -101,18 +100,30 @@ def derive(potential: AbstractNativePotential, batch: Batch) -> Derived:
 
     gradient, outputs = jax.grad(total, has_aux=True)(batch.vectors)
     gradient = jnp.where(batch.pair_mask[:, None], gradient, 0)
-    segment = partial(jax.ops.segment_sum, num_segments=batch.atoms)
-    forces = segment(gradient, batch.centers, indices_are_sorted=True) - segment(
-        gradient, batch.neighbours
+    forces = batch.sum_pairs(gradient) - jax.ops.segment_sum(
+        gradient, batch.neighbours, num_segments=batch.atoms
     )
-    outer = batch.vectors[:, :, None] * gradient[:, None, :]
-    outer = jnp.where(batch.pair_mask[:, None, None], outer, 0)
-    virial = jax.ops.segment_sum(outer, batch.system[batch.centers], num_segments=batch.systems)
+    virial = jax.ops.segment_sum(
+        atom_virials(batch, gradient), batch.system, num_segments=batch.systems
+    )
     stress = 0.5 * (virial + jnp.swapaxes(virial, 1, 2)) / batch.volume[:, None, None]
     energies = jax.ops.segment_sum(
         outputs.atom_energies, batch.system, num_segments=batch.systems, indices_are_sorted=True
     )
     return Derived(energies=energies, forces=forces, stress=stress, outputs=outputs)
+
+
+def atom_virials(batch: Batch, gradient: Float[Array, "pairs 3"]) -> Float[Array, "atoms 3 3"]:
+    """Σ v ⊗ ∂E/∂v over each atom's pairs, eV; `gradient` is zero on padding."""
+    if batch.width is None:
+        return batch.sum_pairs(batch.vectors[:, :, None] * gradient[:, None, :])
+    shape = (batch.atoms, batch.width, 3)
+    return jnp.einsum(
+        "apx,apy->axy",
+        batch.vectors.reshape(shape),
+        gradient.reshape(shape),
+        precision="highest",
+    )
 
 
 derive_compiled = eqx.filter_jit(derive)

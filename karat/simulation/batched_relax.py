@@ -1,6 +1,7 @@
 """Relaxation of many structures at once: atoms, or atoms and cell, one batched call per step.
 
-Checked: tests/simulation/test_batched_relax.py, against ASE's optimisers with matscipy.
+Checked: tests/simulation/test_batched_relax.py and test_lbfgs.py, against ASE's optimisers with
+matscipy.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from karat.potentials.native_protocol import MAX_PAIRS_PER_BATCH
 from karat.potentials.protocol import AbstractPotential, check_suitable
 from karat.simulation.batched_call import BatchedCall
 from karat.simulation.fire import Fire, fire_start, fire_step
+from karat.simulation.lbfgs import Lbfgs, lbfgs_start, lbfgs_step
 from karat.simulation.strain import CrystalSymmetry, crystal_symmetry, require_crystal
 from karat.structures.labels import Labels, Quantity
 from karat.structures.neighbours import neighbour_pairs
@@ -23,6 +25,9 @@ from karat.structures.structure import Structure
 
 CellFreedom = Literal["fixed", "shape", "free"]
 """Nothing of the cell, its shape at constant volume, or all of it."""
+
+OptimiserName = Literal["fire", "lbfgs"]
+"""Damped motion, or a quasi-Newton method that remembers curvatures."""
 
 ATOMS_PER_BATCH = 512
 """Enough to share the cost of a call; few enough that a batch fits into a processor's cache."""
@@ -42,6 +47,7 @@ class RelaxSettings:
         pressure_gpa: from outside; only with a cell that is "free".
         keep_symmetry: the space group found at the start is kept.
         symmetry_tolerance: Å; for finding it.
+        optimiser: how structures are moved (`fire.py`, `lbfgs.py`).
 
     Raises:
         BadInput: a number that is not positive where it must be, or settings that do not fit.
@@ -54,6 +60,7 @@ class RelaxSettings:
     pressure_gpa: float = 0.0
     keep_symmetry: bool = False
     symmetry_tolerance: float = 1e-4
+    optimiser: OptimiserName = "fire"
 
     def __post_init__(self) -> None:
         for name in ("force_tolerance", "max_steps", "stress_tolerance_gpa", "symmetry_tolerance"):
@@ -62,6 +69,8 @@ class RelaxSettings:
                 raise BadInput(f"relax_batch: {name} is {value}; it must be positive and finite.")
         if self.cell not in ("fixed", "shape", "free"):
             raise BadInput(f"relax_batch: cell is '{self.cell}'; use fixed, shape or free.")
+        if self.optimiser not in ("fire", "lbfgs"):
+            raise BadInput(f"relax_batch: optimiser is '{self.optimiser}'; use fire or lbfgs.")
         if self.pressure_gpa and self.cell != "free":
             raise BadInput(
                 f"relax_batch: a pressure of {self.pressure_gpa} GPa moves nothing while the cell "
@@ -147,19 +156,19 @@ class _Walk:
     tasks: tuple[_Task, ...]
     steps: Int[np.ndarray, "systems"]
     coordinates: Float[np.ndarray, "rows 3"]
-    fire: Fire
+    optimiser: Fire | Lbfgs
 
     def parts(self) -> list[np.ndarray]:
         """Coordinates of each system."""
-        return np.split(self.coordinates, np.cumsum(self.fire.sizes)[:-1])
+        return np.split(self.coordinates, np.cumsum(self.optimiser.sizes)[:-1])
 
     def keep(self, chosen: Bool[np.ndarray, "systems"]) -> "_Walk":
         """Only the chosen systems."""
         return _Walk(
             tasks=tuple(task for task, stays in zip(self.tasks, chosen) if stays),
             steps=self.steps[chosen],
-            coordinates=self.coordinates[np.repeat(chosen, self.fire.sizes)],
-            fire=self.fire.keep(chosen),
+            coordinates=self.coordinates[np.repeat(chosen, self.optimiser.sizes)],
+            optimiser=self.optimiser.keep(chosen),
         )
 
     def join(self, tasks: Sequence[_Task]) -> "_Walk":
@@ -169,7 +178,7 @@ class _Walk:
             tasks=(*self.tasks, *tasks),
             steps=np.concatenate([self.steps, np.zeros(len(tasks), int)]),
             coordinates=np.concatenate([self.coordinates, *rows]),
-            fire=self.fire.join(fire_start(np.array([len(part) for part in rows], dtype=int))),
+            optimiser=self.optimiser.join(np.array([len(part) for part in rows], dtype=int)),
         )
 
 
@@ -189,9 +198,9 @@ def relax_batch(
     Raises:
         BadInput: no structures. All else is in the list.
 
-    Source: FIRE: Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006), symplectic Euler; cell:
-    the logarithmic strain of ASE's `FrechetCellFilter` (Larsen et al., J. Phys.: Condens. Matter
-    29, 273002 (2017)).
+    Source: FIRE: Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006), symplectic Euler; L-BFGS:
+    Liu & Nocedal, Math. Program. 45, 503 (1989); cell: the logarithmic strain of ASE's
+    `FrechetCellFilter` (Larsen et al., J. Phys.: Condens. Matter 29, 273002 (2017)).
     """
     settings = settings or RelaxSettings()
     if not structures:
@@ -203,15 +212,12 @@ def relax_batch(
             waiting.append(_task(potential, index, structure, settings))
         except KaratError as error:
             outcome[index] = error
-    walk, call = _EMPTY, BatchedCall(potential, settings.want)
+    walk, call = _empty(settings), BatchedCall(potential, settings.want)
     while walk.tasks or waiting:
         walk, waiting = _refilled(walk, waiting)
         walk, pulls = _measure(call, walk, settings, outcome)
         if walk.tasks:
-            fire, moves = fire_step(walk.fire, np.concatenate([pull.rows for pull in pulls]))
-            walk = replace(
-                walk, fire=fire, coordinates=walk.coordinates + moves, steps=walk.steps + 1
-            )
+            walk = _moved(walk, np.concatenate([pull.rows for pull in pulls]))
     return [outcome[index] for index in range(len(structures))]
 
 
@@ -235,12 +241,24 @@ def _task(
     return _Task(index, structure, pairs, scale, symmetry)
 
 
-_EMPTY = _Walk(
-    tasks=(),
-    steps=np.zeros(0, int),
-    coordinates=np.zeros((0, 3)),
-    fire=fire_start(np.zeros(0, int)),
-)
+def _empty(settings: RelaxSettings) -> _Walk:
+    """No structure under way yet."""
+    none = np.zeros(0, int)
+    start = fire_start(none) if settings.optimiser == "fire" else lbfgs_start(none)
+    return _Walk(tasks=(), steps=none, coordinates=np.zeros((0, 3)), optimiser=start)
+
+
+def _moved(walk: _Walk, pulls: Float[np.ndarray, "rows 3"]) -> _Walk:
+    """One step on."""
+    state = walk.optimiser
+    after: Fire | Lbfgs
+    if isinstance(state, Fire):
+        after, moves = fire_step(state, pulls)
+    else:
+        after, moves = lbfgs_step(state, pulls)
+    return replace(
+        walk, optimiser=after, coordinates=walk.coordinates + moves, steps=walk.steps + 1
+    )
 
 
 def _refilled(walk: _Walk, waiting: list[_Task]) -> tuple[_Walk, list[_Task]]:

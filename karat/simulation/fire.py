@@ -47,8 +47,9 @@ class Fire:
             downhill=self.downhill[chosen],
         )
 
-    def join(self, other: "Fire") -> "Fire":
-        """These systems, then those of another."""
+    def join(self, sizes: Int[np.ndarray, "others"]) -> "Fire":
+        """These systems, then others that stand still."""
+        other = fire_start(sizes)
         return Fire(
             sizes=np.concatenate([self.sizes, other.sizes]),
             velocities=np.concatenate([self.velocities, other.velocities]),

@@ -115,3 +115,19 @@ def thermal_velocities(
         return np.zeros_like(velocities)
     now = kinetic_temperature(float(kinetic_energy(mass, velocities)), free)
     return velocities * np.sqrt(temperature_k / now)
+
+
+def without_drift(
+    structure: Structure, velocities: Float[np.ndarray, "atoms 3"]
+) -> Float[np.ndarray, "atoms 3"]:
+    """`velocities` (Å/fs) without the motion of the centre of mass and, of molecules, the rotation.
+
+    A single atom in vacuum keeps its velocity; see `degrees_of_freedom`.
+    """
+    if degrees_of_freedom(structure) == 3 * len(structure):
+        return velocities
+    root = np.sqrt(masses(structure))[:, None]
+    motions = rigid_motions(structure)
+    weighted = (root * velocities).ravel()
+    rest: np.ndarray = (weighted - motions.T @ (motions @ weighted)).reshape(-1, 3) / root
+    return rest

@@ -101,3 +101,39 @@ def argon():
 def morse():
     """Morse's hydrogen, cut off so far away that the cut-off does not matter."""
     return Morse({"H": 4.5}, {"H": 1.9}, {"H": 0.74}, 40.0, 39.0)
+
+
+@pytest.fixture
+def make_bpnn():
+    """Maker of untrained networks for silicon, with reference energies."""
+
+    def make(angular="g5"):
+        import jax
+        from ase.build import bulk
+
+        from karat.data.dataset import Dataset, Record
+        from karat.potentials.native.bpnn import AngularGrid, Bpnn, RadialGrid
+        from karat.structures.labels import LevelOfTheory
+        from karat.structures.structure import Structure
+
+        atoms = bulk("Si", cubic=True)
+        structures = []
+        for seed in range(3):
+            atoms.rattle(0.1, seed=seed)
+            structures.append(Structure.from_ase(atoms))
+        random = np.random.default_rng(5)
+        records = tuple(
+            Record(s, Labels(energy=-1.0, forces=random.normal(size=(len(s), 3))))
+            for s in structures
+        )
+        architecture = Bpnn(
+            radial=RadialGrid(count=4),
+            angular=AngularGrid(kind=angular, count=2),
+            hidden=(6, 5),
+            cutoff_angstrom=3.5,
+        )
+        dataset = Dataset(records, LevelOfTheory("test"))
+        module = architecture.initialise(dataset, jax.random.key(1), "float64")
+        return NativePotential(module, {14: -100.0})
+
+    return make

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from karat.core.errors import BadInput
 from karat.potentials.analytic.pairwise import (
+    by_pair,
     check_range,
     half_pair_sum,
     pair_table,
@@ -149,8 +150,12 @@ class BuckinghamModule(AbstractNativePotential):
         def energy(
             distance: Float[Array, "pairs"], first: Int[Array, "pairs"], second: Int[Array, "pairs"]
         ) -> Float[Array, "pairs"]:
-            a, rho, c = self.a[first, second], self.rho[first, second], self.c[first, second]
-            base = jnp.maximum(distance, self.joint[first, second])
+            a, rho, c = (
+                by_pair(self.a, first, second),
+                by_pair(self.rho, first, second),
+                by_pair(self.c, first, second),
+            )
+            base = jnp.maximum(distance, by_pair(self.joint, first, second))
             wall = a * jnp.exp(-base / rho)
             attraction = c / base**6
             slope = -wall / rho + 6 * attraction / base

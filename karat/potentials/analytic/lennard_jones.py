@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from karat.core.errors import BadInput
 from karat.potentials.analytic.pairwise import (
+    by_pair,
     check_range,
     half_pair_sum,
     pair_table,
@@ -79,8 +80,8 @@ class LennardJonesModule(AbstractNativePotential):
         def energy(
             distance: Float[Array, "pairs"], first: Int[Array, "pairs"], second: Int[Array, "pairs"]
         ) -> Float[Array, "pairs"]:
-            sixth = (self.sigma[first, second] / distance) ** 6
-            pair = 4 * self.epsilon[first, second] * (sixth * sixth - sixth)
+            sixth = (by_pair(self.sigma, first, second) / distance) ** 6
+            pair = 4 * by_pair(self.epsilon, first, second) * (sixth * sixth - sixth)
             return pair * jax.vmap(lambda r: switch(r, self.onset, self.cutoff))(distance)
 
         return Outputs(atom_energies=half_pair_sum(batch, self.species, energy))

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from karat.core.errors import BadInput
 from karat.potentials.analytic.pairwise import (
+    by_pair,
     check_range,
     half_pair_sum,
     pair_table,
@@ -88,9 +89,9 @@ class MorseModule(AbstractNativePotential):
         def energy(
             distance: Float[Array, "pairs"], first: Int[Array, "pairs"], second: Int[Array, "pairs"]
         ) -> Float[Array, "pairs"]:
-            beyond = distance - self.distance[first, second]
-            decay = jnp.exp(-self.width[first, second] * beyond)
-            pair = self.depth[first, second] * (decay * decay - 2 * decay)
+            beyond = distance - by_pair(self.distance, first, second)
+            decay = jnp.exp(-by_pair(self.width, first, second) * beyond)
+            pair = by_pair(self.depth, first, second) * (decay * decay - 2 * decay)
             return pair * jax.vmap(lambda r: switch(r, self.onset, self.cutoff))(distance)
 
         return Outputs(atom_energies=half_pair_sum(batch, self.species, energy))

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from ase.data import atomic_numbers
@@ -79,12 +78,29 @@ def pair_table(
     return table
 
 
-def species_index(numbers: Int[Array, "atoms"], species: tuple[int, ...]) -> Int[Array, "atoms"]:
+def species_index(numbers: Int[Array, "*shape"], species: tuple[int, ...]) -> Int[Array, "*shape"]:
     """Index of each atom's element in `species`; 0 on padding (mask what you compute from it)."""
     lookup = np.zeros(max(species) + 1, np.int32)
     for i, z in enumerate(species):
         lookup[z] = i
     return jnp.asarray(lookup)[numbers]
+
+
+def pair_species(
+    batch: Batch, species: tuple[int, ...]
+) -> tuple[Int[Array, "pairs"], Int[Array, "pairs"]]:
+    """`species_index` of the centre and of the neighbour of each pair."""
+    centre = species_index(batch.numbers, species)[batch.centers]
+    return centre, species_index(batch.neighbour_numbers, species)
+
+
+def by_pair(
+    table: Float[Array, "species species"],
+    first: Int[Array, "pairs"],
+    second: Int[Array, "pairs"],
+) -> Float[Array, "*pairs"]:
+    """Entries of a table over pairs of species; one number where there is one species."""
+    return table[0, 0] if table.shape == (1, 1) else table[first, second]
 
 
 def distances(vectors: Float[Array, "pairs 3"]) -> Float[Array, "pairs"]:
@@ -109,9 +125,5 @@ def half_pair_sum(
     ],
 ) -> Float[Array, "atoms"]:
     """Each atom's half of its pair energies: pairs are listed in both directions."""
-    index = species_index(batch.numbers, species)
-    value = energy(distances(batch.vectors), index[batch.centers], index[batch.neighbours])
-    value = jnp.where(batch.pair_mask, 0.5 * value, 0)
-    return jax.ops.segment_sum(
-        value, batch.centers, num_segments=batch.atoms, indices_are_sorted=True
-    )
+    value = energy(distances(batch.vectors), *pair_species(batch, species))
+    return batch.sum_pairs(jnp.where(batch.pair_mask, 0.5 * value, 0))

@@ -10,14 +10,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from ase.data import chemical_symbols
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from karat.core.errors import BadInput
-from karat.potentials.analytic.pairwise import atomic_number, distances, species_index
+from karat.potentials.analytic.pairwise import (
+    atomic_number,
+    by_pair,
+    distances,
+    pair_species,
+    species_index,
+)
 from karat.potentials.batch import Batch
 from karat.potentials.native_protocol import AbstractNativePotential, NativePotential, Outputs
 from karat.potentials.protocol import AbstractPotentialComponent
@@ -188,35 +193,64 @@ class StillingerWeberModule(AbstractNativePotential):
     species: tuple[int, ...] = eqx.field(static=True)
     cutoff: float = eqx.field(static=True)
     continuity: int = eqx.field(static=True, default=99)
-    needs_triplets: bool = eqx.field(static=True, default=True)
+    needs_triplets: bool = eqx.field(static=True, default=False)
 
     def evaluate(self, batch: Batch) -> Outputs:
-        assert batch.triplets is not None
-        assert batch.triplet_mask is not None
-        index = species_index(batch.numbers, self.species)
-        centre, other = index[batch.centers], index[batch.neighbours]
+        centre, other = pair_species(batch, self.species)
+
+        def of(table: Float[Array, "species species"]) -> Float[Array, "*pairs"]:
+            return by_pair(table, centre, other)
+
         distance = distances(batch.vectors)
-        inside = batch.pair_mask & (distance < self.reach[centre, other])
+        inside = batch.pair_mask & (distance < of(self.reach))
         # -1 Å outside: exp and its derivatives stay finite there, and are masked
-        gap = jnp.where(inside, distance - self.reach[centre, other], -1.0)
-        ratio = self.sigma[centre, other] / distance
-        bracket = self.repulsion[centre, other] * ratio ** self.powers[0][centre, other]
-        bracket = bracket - ratio ** self.powers[1][centre, other]
-        pair = self.strength[centre, other] * bracket * jnp.exp(self.sigma[centre, other] / gap)
-        pair = jnp.where(inside, 0.5 * pair, 0.0)
-
-        decay = jnp.where(inside, jnp.exp(self.decay[centre, other] / gap), 0.0)
+        gap = jnp.where(inside, distance - of(self.reach), -1.0)
+        ratio = jnp.log(of(self.sigma) / distance)  # powers through one logarithm
+        bracket = of(self.repulsion) * jnp.exp(of(self.powers[0]) * ratio)
+        bracket = bracket - jnp.exp(of(self.powers[1]) * ratio)
+        pair = of(self.strength) * bracket * jnp.exp(of(self.sigma) / gap)
+        pair = batch.sum_pairs(jnp.where(inside, 0.5 * pair, 0.0))
+        decay = jnp.where(inside, jnp.exp(of(self.decay) / gap), 0.0)
         unit = batch.vectors / distance[:, None]
-        first, second = batch.triplets[:, 0], batch.triplets[:, 1]
-        key = (centre[first], other[first], other[second])
-        excess = jnp.sum(unit[first] * unit[second], axis=-1) - self.cosine[key]
-        angle = self.angle_strength[key] * excess**2 * decay[first] * decay[second]
-        angle = jnp.where(batch.triplet_mask, angle, 0.0)
+        return Outputs(atom_energies=pair + self._angles(batch, unit, decay, other))
 
-        def add_up(values: Float[Array, "terms"], atom: Array) -> Float[Array, "atoms"]:
-            return jax.ops.segment_sum(
-                values, atom, num_segments=batch.atoms, indices_are_sorted=True
-            )
+    def _angles(
+        self,
+        batch: Batch,
+        unit: Float[Array, "pairs 3"],
+        decay: Float[Array, "pairs"],
+        other: Int[Array, "pairs"],
+    ) -> Float[Array, "atoms"]:
+        """Σ_{j<k} λ (u_j·u_k - c)² h_j h_k from moments of the unit vectors u, so that pairs
+        suffice: Σ_jk (u_j·u_k)² h_j h_k is the square of Σ_j h_j u_j ⊗ u_j, and so on."""
+        index = species_index(batch.numbers, self.species)
+        count = len(self.species)
+        moments = [self._moments(batch, unit, decay, other, s) for s in range(count)]
+        energies = jnp.zeros(batch.atoms, decay.dtype)
+        for p, q in itertools.combinations_with_replacement(range(count), 2):
+            (first, own), (second, _) = moments[p], moments[q]
+            cosine = self.cosine[index, p, q]
+            product = first * second
+            squares = jnp.sum(product[:, 4:7], axis=1) + 2 * jnp.sum(product[:, 7:], axis=1)
+            angle = squares - 2 * cosine * jnp.sum(product[:, 1:4], axis=1)
+            angle = angle + cosine * cosine * product[:, 0]
+            if p == q:
+                angle = 0.5 * (angle - (1 - cosine) ** 2 * own)
+            energies = energies + self.angle_strength[index, p, q] * angle
+        return jnp.where(batch.atom_mask, energies, 0.0)
 
-        energies = add_up(pair, batch.centers) + add_up(angle, batch.centers[first])
-        return Outputs(atom_energies=energies)
+    def _moments(
+        self,
+        batch: Batch,
+        unit: Float[Array, "pairs 3"],
+        decay: Float[Array, "pairs"],
+        other: Int[Array, "pairs"],
+        species: int,
+    ) -> tuple[Float[Array, "atoms 10"], Float[Array, "atoms"]]:
+        """Σ h (1, x, y, z, xx, yy, zz, xy, xz, yz) over neighbours of a species, and Σ h²."""
+        if len(self.species) > 1:
+            decay = jnp.where(other == species, decay, 0.0)
+        x, y, z = unit[:, 0], unit[:, 1], unit[:, 2]
+        one = jnp.ones_like(x)
+        terms = jnp.stack([one, x, y, z, x * x, y * y, z * z, x * y, x * z, y * z], axis=1)
+        return batch.sum_pairs(decay[:, None] * terms), batch.sum_pairs(decay * decay)

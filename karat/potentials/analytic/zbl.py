@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from karat.core.errors import BadInput
 from karat.core.units import COULOMB
-from karat.potentials.analytic.pairwise import atomic_number, check_range, half_pair_sum
+from karat.potentials.analytic.pairwise import atomic_number, by_pair, check_range, half_pair_sum
 from karat.potentials.batch import Batch
 from karat.potentials.native_protocol import AbstractNativePotential, NativePotential, Outputs
 from karat.potentials.protocol import AbstractPotentialComponent
@@ -114,12 +114,14 @@ class ZblModule(AbstractNativePotential):
         ) -> Float[Array, "pairs"]:
             weights = jnp.asarray(WEIGHTS, dtype=distance.dtype)
             decays = jnp.asarray(DECAYS, dtype=distance.dtype)
-            scaled = distance / self.length[first, second]
+            scaled = distance / by_pair(self.length, first, second)
             screening = jnp.exp(-scaled[:, None] * decays[None, :]) @ weights
-            bare = self.strength[first, second] / distance * screening
+            bare = by_pair(self.strength, first, second) / distance * screening
             beyond = jnp.maximum(distance - self.inner, 0.0)
-            smooth = beyond**3 * (self.cubic[first, second] + self.quartic[first, second] * beyond)
-            pair = bare + smooth + self.constant[first, second]
+            smooth = beyond**3 * (
+                by_pair(self.cubic, first, second) + by_pair(self.quartic, first, second) * beyond
+            )
+            pair = bare + smooth + by_pair(self.constant, first, second)
             return jnp.where(distance < self.cutoff, pair, 0)
 
         return Outputs(atom_energies=half_pair_sum(batch, self.species, energy))

@@ -149,7 +149,7 @@ class Acsf:
         distance = distances(batch.vectors)
         decay = cutoff_function(distance, self.cutoff, self.cutoff_function)
         decay = jnp.where(batch.pair_mask, decay, 0.0)
-        element = species_index(batch.numbers, self.species)[batch.neighbours]
+        element = species_index(batch.neighbour_numbers, self.species)
         parts = []
         if self.radial:
             parts.append(self._g2(batch, distance, decay, element))
@@ -338,6 +338,8 @@ def _sum_by_element(
     batch: Batch, values: Float[Array, "pairs values"], element: Int[Array, "pairs"], elements: int
 ) -> Float[Array, "atoms all"]:
     """Sum over the neighbours of each atom, kept apart by their element."""
+    if elements == 1:
+        return batch.sum_pairs(values)
     block = batch.centers * elements + element
     summed = jax.ops.segment_sum(values, block, num_segments=batch.atoms * elements)
     return summed.reshape(batch.atoms, -1)

@@ -9,36 +9,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from karat.core.errors import CalculationFailed
-from karat.potentials.native_protocol import AbstractNativePotential, NativePotential
+from karat.potentials import locality
+from karat.potentials.native_protocol import NativePotential
 from karat.potentials.protocol import AbstractPotential
 from karat.simulation.export.compiled import SKIN, Answer, ListKernel, search
 
 
 def strictly_local(potential: AbstractPotential) -> bool:
     """Whether each atom's energy is known to depend on atoms within the cut-off only."""
-    return isinstance(potential, NativePotential) and _local(potential.module)
-
-
-def _local(module: AbstractNativePotential) -> bool:
-    from karat.potentials.analytic.buckingham import BuckinghamModule
-    from karat.potentials.analytic.lennard_jones import LennardJonesModule
-    from karat.potentials.analytic.morse import MorseModule
-    from karat.potentials.analytic.stillinger_weber import StillingerWeberModule
-    from karat.potentials.analytic.zbl import ZblModule
-    from karat.potentials.native.bpnn import BpnnModule
-    from karat.potentials.sum_potential import SumModule
-
-    if isinstance(module, SumModule):
-        return all(_local(term) for term in module.terms)
-    known = (
-        BpnnModule,
-        BuckinghamModule,
-        LennardJonesModule,
-        MorseModule,
-        StillingerWeberModule,
-        ZblModule,
-    )
-    return isinstance(module, known)
+    return isinstance(potential, NativePotential) and locality.strictly_local(potential.module)
 
 
 class Domain:

@@ -107,7 +107,17 @@ def test_a_trajectory_is_read():
     positions = start.positions + rng.normal(scale=0.05, size=(40, len(start), 3))
     zeros = np.zeros(40)
     run = Trajectory(
-        start, np.arange(40.0), positions, np.zeros_like(positions), zeros, zeros, None, 0.0
+        start,
+        np.arange(40.0),
+        positions,
+        np.zeros_like(positions),
+        zeros,
+        zeros,
+        zeros,
+        None,
+        None,
+        None,
+        0.0,
     )
     (found,) = radial_distributions(run, 6.0, 60)
     (listed,) = radial_distributions([run.structure(k) for k in range(40)], 6.0, 60)

@@ -1,0 +1,31 @@
+"""Which native potentials are strictly local: an atom's energy depends on atoms within its
+cut-off only.
+
+Checked: tests/potentials/test_locality.py, by moving atoms beyond the cut-off.
+"""
+
+from karat.potentials.native_protocol import AbstractNativePotential
+
+
+def strictly_local(module: AbstractNativePotential) -> bool:
+    """Whether this is known of the module; one that passes messages or knows a whole molecule
+    is not."""
+    from karat.potentials.analytic.buckingham import BuckinghamModule
+    from karat.potentials.analytic.lennard_jones import LennardJonesModule
+    from karat.potentials.analytic.morse import MorseModule
+    from karat.potentials.analytic.stillinger_weber import StillingerWeberModule
+    from karat.potentials.analytic.zbl import ZblModule
+    from karat.potentials.native.bpnn import BpnnModule
+    from karat.potentials.sum_potential import SumModule
+
+    if isinstance(module, SumModule):
+        return all(strictly_local(term) for term in module.terms)
+    known = (
+        BpnnModule,
+        BuckinghamModule,
+        LennardJonesModule,
+        MorseModule,
+        StillingerWeberModule,
+        ZblModule,
+    )
+    return isinstance(module, known)

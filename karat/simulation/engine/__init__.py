@@ -1,0 +1,1 @@
+"""The engine of dynamics: one compiled loop for one or many systems."""

@@ -1,0 +1,160 @@
+"""`Plan`: the sizes of neighbour rows and of the cell grid in which neighbours are found.
+
+A plan is made on the host; all arrays of one plan have the same shapes, so that nothing is
+compiled anew while atoms move. What does not fit is reported by the device, and a larger plan
+is made.
+
+Checked: tests/simulation/engine/test_rows.py.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from karat.potentials.batch import round_up
+from karat.simulation.engine.systems import pack_cells
+from karat.structures.neighbours import neighbour_pairs
+from karat.structures.structure import Structure
+
+SPARE = 1.15
+"""Room beyond what was needed when it was measured."""
+BLOCK_PAIRS = 40_000
+"""Pairs that are evaluated together where a potential is strictly local: as many as fit into a
+processor's cache."""
+LOOSE = 1.1
+"""Cells of a grid are made this much wider than needed along directions that do not repeat, and
+where cells of crystals may shrink."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes; see the module's docstring.
+
+    Attributes:
+        reach: Å; pairs closer than this are listed: cut-off and skin, or infinity.
+        stencil: how many grid cells away neighbours are sought, in each direction.
+        cells: grid cells of all systems.
+        capacity: atoms in a grid cell.
+        width: neighbours of an atom.
+        block: atoms that are evaluated together.
+        blocks: how many blocks there are.
+    """
+
+    reach: float
+    stencil: tuple[int, int, int]
+    cells: int
+    capacity: int
+    width: int
+    block: int
+    blocks: int
+
+
+class Grid(eqx.Module):
+    """Where the grid cells of each system are.
+
+    Attributes:
+        counts: grid cells along each direction.
+        reach: how many of them away neighbours can be; at most the plan's stencil.
+        start: number of the first cell.
+    """
+
+    counts: Int[Array, "systems 3"]
+    reach: Int[Array, "systems 3"]
+    start: Int[Array, "systems"]
+
+
+def make_plan(
+    periodic: Bool[np.ndarray, "systems 3"],
+    sizes: Int[np.ndarray, "systems"],
+    positions: Float[np.ndarray, "atoms 3"],
+    cells: Float[np.ndarray, "systems 3 3"],
+    reach: float,
+    width: int,
+    capacity: int,
+    loose: bool,
+) -> tuple[Plan, Grid]:
+    """A plan for these positions (padding left out) and cells (completed), and its grid.
+
+    Args:
+        sizes: atoms of each system.
+        reach: Å.
+        width, capacity: at least these.
+        loose: cells of crystals may shrink.
+    """
+    counts: list[np.ndarray] = []
+    reaches: list[np.ndarray] = []
+    ends = np.cumsum(sizes)
+    for i, (size, end) in enumerate(zip(sizes, ends)):
+        inside = positions[end - size : end] @ np.linalg.inv(cells[i])
+        heights = 1 / np.linalg.norm(np.linalg.inv(cells[i]), axis=0)
+        extent = np.where(periodic[i], heights, np.ptp(inside, axis=0) * heights)
+        slack = np.where(periodic[i] & (not loose), 1.0, LOOSE)
+        count = _divisions(extent / (reach * slack), int(size))
+        away = np.ceil(reach * slack * count / np.maximum(extent, 1e-9) - 1e-9)
+        counts.append(count)
+        reaches.append(np.where(periodic[i], away, count > 1).astype(int))
+    counts.append(np.ones(3, int))
+    reaches.append(np.zeros(3, int))
+    count_table, reach_table = np.array(counts), np.array(reaches)
+    numbers = np.prod(count_table, axis=1)
+    start = np.concatenate([[0], np.cumsum(numbers)[:-1]])
+    stencil = tuple(int(value) for value in reach_table.max(axis=0))
+    rows = len(positions) + 1
+    blocks = max(1, -(-rows * width // BLOCK_PAIRS))
+    plan = Plan(
+        reach=reach,
+        stencil=(stencil[0], stencil[1], stencil[2]),
+        cells=int(numbers.sum()),
+        capacity=capacity,
+        width=width,
+        block=-(-rows // blocks),
+        blocks=blocks,
+    )
+    grid = Grid(
+        counts=jnp.asarray(count_table, jnp.int32),
+        reach=jnp.asarray(reach_table, jnp.int32),
+        start=jnp.asarray(start, jnp.int32),
+    )
+    return plan, grid
+
+
+def longest_row(structures: Sequence[Structure], reach: float) -> int:
+    """Most neighbours that an atom has."""
+    longest = 0
+    for structure in structures:
+        pairs = neighbour_pairs(structure, reach)
+        longest = max(longest, int(np.bincount(pairs.centers).max(initial=0)))
+    return longest
+
+
+def fullest_cell(grid: Grid, structures: Sequence[Structure]) -> int:
+    """Most atoms in a grid cell; one more or less where an atom lies on a border."""
+    fullest = 0
+    cells = pack_cells(structures)
+    for structure, cell, count in zip(structures, cells, np.asarray(grid.counts)):
+        inside = structure.positions @ np.linalg.inv(cell)
+        low, extent = inside.min(axis=0), np.maximum(np.ptp(inside, axis=0), 1e-6)
+        free = (inside - low) / extent
+        inside = np.where(structure.periodic, inside - np.floor(inside), free)
+        place = np.minimum((inside * count).astype(int), count - 1)
+        number = np.ravel_multi_index(tuple(place.T), tuple(count))
+        fullest = max(fullest, int(np.bincount(number).max()))
+    return fullest
+
+
+def _divisions(ratio: Float[np.ndarray, "3"], atoms: int) -> Int[np.ndarray, "3"]:
+    """Grid cells along each direction: as many as the reach allows, few beyond the atoms."""
+    count = np.maximum(1, np.floor(np.nan_to_num(ratio, posinf=1.0))).astype(int)
+    while np.prod(count, dtype=float) > 2 * atoms + 64:
+        count[np.argmax(count)] = max(1, count.max() // 2)
+    return count
+
+
+def roomier(needed: int, spare: float = SPARE) -> int:
+    """A size a little above `needed`, of few distinct ones."""
+    return round_up(math.ceil(spare * needed) + 1, steps_per_octave=8)

@@ -1,0 +1,229 @@
+"""Neighbour rows, found on the device: any cell, small ones with several images included.
+
+Every system has its own grid of cells. A neighbour is sought in the grid cells around that of its
+centre; beyond the edge of a periodic system they are those of the next image, however many images
+away, so that large and small cells are one case.
+
+Checked: tests/simulation/engine/test_rows.py, against the host's lists.
+"""
+
+import itertools
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from karat.potentials.batch import PADDING_DISTANCE
+from karat.simulation.engine.plan import Grid, Plan
+from karat.simulation.engine.systems import Systems
+
+
+class Rows(eqx.Module):
+    """The neighbours of each atom, and where all were when they were found.
+
+    Attributes:
+        neighbours: atoms; where a row has less, the padding atom, and in the padding atom's row
+            the first atom.
+        images: which lattice translation of the neighbour, an index into `image_vectors`.
+        wraps: lattice translations that bring each atom into its cell.
+        built: Å, positions then.
+        built_cells: Å, cells then.
+        needed: widest row and fullest grid cell, as they would have been needed.
+        fits: whether nothing was left out.
+    """
+
+    neighbours: Int[Array, "rows width"]
+    images: Int[Array, "rows width"]
+    wraps: Float[Array, "atoms 3"]
+    built: Float[Array, "atoms 3"]
+    built_cells: Float[Array, "systems 3 3"]
+    needed: Int[Array, "2"]
+    fits: Bool[Array, ""]
+
+
+def build_rows(
+    plan: Plan,
+    grid: Grid,
+    systems: Systems,
+    positions: Float[Array, "atoms 3"],
+    cells: Float[Array, "systems 3 3"],
+) -> Rows:
+    """All pairs closer than the plan's reach; block after block, so that memory is bounded."""
+    inside, wraps, narrow = _scaled(plan, grid, systems, positions, cells)
+    counts = grid.counts[systems.system]
+    place = jnp.minimum((inside * counts.astype(inside.dtype)).astype(jnp.int32), counts - 1)
+    members, fullest = _members(plan, grid, systems, place)
+    wrapped = wrap(positions, wraps, systems, cells)
+    images = image_vectors(plan, cells)
+    search = partial(_search, plan, grid, systems, place, members, wrapped, images)
+    first = jnp.arange(plan.blocks, dtype=jnp.int32) * plan.block
+    neighbours, codes, widest = jax.lax.map(search, first)
+    rows = plan.blocks * plan.block
+    needed = jnp.stack([jnp.max(widest), fullest])
+    room = jnp.array([plan.width, plan.capacity], jnp.int32)
+    return Rows(
+        neighbours=neighbours.reshape(rows, plan.width),
+        images=codes.reshape(rows, plan.width),
+        wraps=wraps,
+        built=positions,
+        built_cells=cells,
+        needed=needed,
+        fits=jnp.all(needed <= room) & ~narrow,
+    )
+
+
+def wrap(
+    positions: Float[Array, "atoms 3"],
+    wraps: Float[Array, "atoms 3"],
+    systems: Systems,
+    cells: Float[Array, "systems 3 3"],
+) -> Float[Array, "atoms 3"]:
+    """Positions in the cell of when the rows were built; the padding atom far from all."""
+    wrapped = positions - times_cells(wraps, systems, cells)
+    far = jnp.max(jnp.abs(wrapped)) + PADDING_DISTANCE
+    return wrapped.at[-1].set(far)
+
+
+def times_cells(
+    vectors: Float[Array, "atoms 3"], systems: Systems, matrices: Float[Array, "systems 3 3"]
+) -> Float[Array, "atoms 3"]:
+    """Each atom's row vector times its system's matrix."""
+    if systems.count == 2:  # one system and the padding: no gather
+        return jnp.dot(vectors, matrices[0], precision="highest")
+    return jnp.einsum("ax,axy->ay", vectors, matrices[systems.system], precision="highest")
+
+
+def image_vectors(plan: Plan, cells: Float[Array, "systems 3 3"]) -> Float[Array, "rows 3"]:
+    """Lattice translations, image by image, of one system after the other."""
+    shifts = jnp.asarray(_shifts(plan), cells.dtype)
+    return jnp.einsum("ix,sxy->siy", shifts, cells, precision="highest").reshape(-1, 3)
+
+
+def images_of(plan: Plan) -> int:
+    """How many lattice translations `image_vectors` has for each system."""
+    return int(np.prod([2 * m + 1 for m in plan.stencil]))
+
+
+def _shifts(plan: Plan) -> np.ndarray:
+    return np.array(list(itertools.product(*(range(-m, m + 1) for m in plan.stencil))))
+
+
+def _scaled(
+    plan: Plan, grid: Grid, systems: Systems, positions: Array, cells: Array
+) -> tuple[Array, Array, Array]:
+    """Positions from 0 to 1 along the cell, lattice translations taken off, and whether a grid
+    cell has become narrower than it may be."""
+    inverse = jnp.linalg.inv(cells)
+    scaled = times_cells(positions, systems, inverse)
+    periodic = systems.periodic[systems.system]
+    wraps = jnp.where(periodic, jnp.floor(scaled), 0)
+    low = jax.ops.segment_min(scaled, systems.system, num_segments=systems.count)
+    high = jax.ops.segment_max(scaled, systems.system, num_segments=systems.count)
+    extent = jnp.where(systems.periodic, 1, jnp.maximum(high - low, 1e-6))
+    origin = jnp.where(systems.periodic, 0, low)
+    inside = (scaled - wraps - origin[systems.system]) / extent[systems.system]
+    heights = extent / jnp.sqrt(jnp.sum(inverse * inverse, axis=1))
+    ratio = grid.reach.astype(heights.dtype) / grid.counts.astype(heights.dtype)
+    covered = heights * ratio >= plan.reach * (1 - 1e-6)
+    searched = systems.periodic | (grid.counts > 1)
+    searched = searched.at[-1].set(False)
+    return jnp.clip(inside, 0, 1), wraps, jnp.any(searched & ~covered)
+
+
+def _members(
+    plan: Plan, grid: Grid, systems: Systems, place: Int[Array, "atoms 3"]
+) -> tuple[Int[Array, "cells capacity"], Int[Array, ""]]:
+    """The atoms of each grid cell (a last one is empty), and how many the fullest has."""
+    counts = grid.counts[systems.system]
+    number = (place[:, 0] * counts[:, 1] + place[:, 1]) * counts[:, 2] + place[:, 2]
+    number = jnp.where(systems.real, number + grid.start[systems.system], plan.cells + 1)
+    order = jnp.argsort(number, stable=True)
+    ranked = number[order]
+    atoms = jnp.arange(systems.atoms, dtype=jnp.int32)
+    rank = atoms - jnp.searchsorted(ranked, ranked, side="left").astype(jnp.int32)
+    members = jnp.full((plan.cells + 1, plan.capacity), systems.atoms - 1, jnp.int32)
+    members = members.at[ranked, rank].set(order.astype(jnp.int32), mode="drop")
+    return members, jnp.max(jnp.where(ranked < plan.cells, rank, 0)) + 1
+
+
+def _search(
+    plan: Plan,
+    grid: Grid,
+    systems: Systems,
+    place: Array,
+    members: Array,
+    wrapped: Array,
+    images: Array,
+    first: Array,
+) -> tuple[Array, Array, Array]:
+    """Rows of one block: neighbours, images, and the length of the longest."""
+    last = systems.atoms - 1
+    atoms = jnp.minimum(first + jnp.arange(plan.block, dtype=jnp.int32), last)
+    system = systems.system[atoms]
+    cell, codes = _around(plan, grid, systems, place[atoms], system)
+    found = members[cell]
+    base = (system * images_of(plan))[:, None]
+    shift = images[base + codes] - wrapped[atoms][:, None]
+    vectors = wrapped[members][cell] + shift[:, :, None]
+    near = jnp.sum(vectors * vectors, axis=3) < plan.reach**2
+    own = (codes == images_of(plan) // 2)[:, :, None] & (found == atoms[:, None, None])
+    near = near & (found != last) & ~own & (atoms != last)[:, None, None]
+    slot, length = _slots(near)
+    width = plan.width
+    target = jnp.where(near & (slot < width), slot, width)
+    target = target + jnp.arange(plan.block, dtype=jnp.int32)[:, None, None] * (width + 1)
+    candidates = jnp.arange(cell.shape[1] * plan.capacity, dtype=jnp.int32)
+    # where there is no neighbour, the row of the padding atom names a real one: never itself
+    chosen = jnp.full(plan.block * (width + 1), -1, jnp.int32)
+    chosen = chosen.at[target.reshape(-1)].set(jnp.tile(candidates, plan.block))
+    chosen = chosen.reshape(plan.block, width + 1)[:, :width]
+    empty = jnp.where(atoms == last, 0, last)[:, None]
+    there = jnp.maximum(chosen, 0)
+    neighbours = jnp.take_along_axis(found.reshape(plan.block, -1), there, axis=1)
+    image = jnp.take_along_axis(codes, there // plan.capacity, axis=1)
+    return (
+        jnp.where(chosen < 0, empty, neighbours),
+        jnp.where(chosen < 0, images_of(plan) // 2, image),
+        jnp.max(length),
+    )
+
+
+def _slots(
+    near: Bool[Array, "block stencil capacity"],
+) -> tuple[Int[Array, "block stencil capacity"], Int[Array, "block"]]:
+    """The place of each neighbour in its row, and how long the row is.
+
+    Running sums as products with triangular matrices: a CPU does them faster than scans; whole
+    numbers up to 2²⁴ are exact.
+    """
+    ones = near.astype(jnp.float32)
+    within = jnp.einsum("bsc,cd->bsd", ones, _triangle(near.shape[2]), precision="highest")
+    each = within[:, :, -1]
+    upto = jnp.einsum("bs,st->bt", each, _triangle(near.shape[1]), precision="highest")
+    slot = within - 1 + (upto - each)[:, :, None]
+    return slot.astype(jnp.int32), upto[:, -1].astype(jnp.int32)
+
+
+def _triangle(size: int) -> Float[Array, "size size"]:
+    return jnp.asarray(np.triu(np.ones((size, size), np.float32)))
+
+
+def _around(
+    plan: Plan, grid: Grid, systems: Systems, place: Array, system: Array
+) -> tuple[Int[Array, "atoms stencil"], Int[Array, "atoms stencil"]]:
+    """Grid cells around each atom's and the image in which each is; an empty cell where the
+    system ends or does not look so far."""
+    steps = jnp.asarray(_shifts(plan), jnp.int32)
+    counts, periodic = grid.counts[system][:, None], systems.periodic[system][:, None]
+    target = place[:, None] + steps[None]
+    shift = jnp.where(periodic, target // counts, 0)
+    there = target - shift * counts
+    exists = (there >= 0) & (there < counts) & (jnp.abs(steps)[None] <= grid.reach[system][:, None])
+    number = (there[..., 0] * counts[..., 1] + there[..., 1]) * counts[..., 2] + there[..., 2]
+    number = jnp.where(jnp.all(exists, axis=2), number + grid.start[system][:, None], plan.cells)
+    m1, m2, m3 = plan.stencil
+    code = ((shift[..., 0] + m1) * (2 * m2 + 1) + shift[..., 1] + m2) * (2 * m3 + 1)
+    return number, code + shift[..., 2] + m3
