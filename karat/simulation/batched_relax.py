@@ -47,7 +47,8 @@ class RelaxSettings:
         pressure_gpa: from outside; only with a cell that is "free".
         keep_symmetry: the space group found at the start is kept.
         symmetry_tolerance: Å; for finding it.
-        optimiser: how structures are moved (`fire.py`, `lbfgs.py`).
+        optimiser: how structures are moved (`fire.py`, `lbfgs.py`); L-BFGS needs 3 to 6 times
+            fewer steps (benchmarks/RESULTS.md).
 
     Raises:
         BadInput: a number that is not positive where it must be, or settings that do not fit.
@@ -60,7 +61,7 @@ class RelaxSettings:
     pressure_gpa: float = 0.0
     keep_symmetry: bool = False
     symmetry_tolerance: float = 1e-4
-    optimiser: OptimiserName = "fire"
+    optimiser: OptimiserName = "lbfgs"
 
     def __post_init__(self) -> None:
         for name in ("force_tolerance", "max_steps", "stress_tolerance_gpa", "symmetry_tolerance"):

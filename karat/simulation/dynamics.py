@@ -46,8 +46,7 @@ class Trajectory:
         stress: eV/Å³, of the potential (tension positive, without the kinetic part); `None` if
             not asked for.
         stopped: why it ended early, or `None`; all kept frames are valid.
-        seconds: wall time of the loop, for all systems that ran together; compilation excluded,
-            unless neighbour rows outgrew the room made for them.
+        seconds: wall time of the loop, for all systems that ran together; compilation excluded.
         stopped_step: the step that could not be made, or `None`.
     """
 

@@ -28,7 +28,7 @@ from karat.structures.structure import Structure
 BandProgress = Callable[[int, float], None]
 """Called after each step with (steps done, longest force on the band before it in eV/Å)."""
 
-FLAT = 1e-3
+FLAT = 1e-4
 """eV; energies nearer than this are not told apart."""
 STRETCHED = 5.0
 """A band that grew this many times longer than it began has coiled up and is given up."""
@@ -157,6 +157,8 @@ def neb(
 ) -> NebPath:
     """The path of least energy from `start` to `end`, cell fixed, and its barrier.
 
+    The band is moved by FIRE: its forces are no gradient, and L-BFGS (`lbfgs.py`), tried too, was
+    faster in silicon but lost the path of a cluster of four atoms with most settings.
     Atoms are taken to their nearest periodic images; both structures need the same atoms in the
     same order. All inner images are evaluated in one batch per step by native potentials.
 
@@ -166,8 +168,8 @@ def neb(
     Raises:
         BadInput: naming what differs between the ends, or that nothing does.
         UnknownElement, UnsuitableStructure: see `check_suitable`.
-        CalculationFailed: kind ``not-converged``; or what the potential or the relaxation of an
-            end raised.
+        CalculationFailed: kind ``not-converged``; ``bad-ends`` where both ends relax to one
+            structure; or what the potential or the relaxation of an end raised.
 
     Source: Henkelman & Jónsson, J. Chem. Phys. 113, 9978 (2000) (tangents); Henkelman,
     Uberuaga & Jónsson, ibid. 9901 (climbing image).
@@ -204,14 +206,14 @@ def _ends(
     potential: AbstractPotential, start: Structure, end: Structure, settings: NebSettings
 ) -> tuple[Structure, Structure]:
     """Both ends, checked, relaxed where asked for, atoms of the second next to the first's."""
-    matched = matched_end(start, end, settings.align, settings.check_order)
+    end = matched_end(start, end, settings.align, settings.check_order)
     for structure in (start, end):
         check_suitable(potential, structure, ("energy", "forces"))
     if settings.relax_ends is None:
-        return start, matched
+        return start, end
     found: list[RelaxedStructure] = []
-    both = (start, end)
-    for name, outcome in zip(("start", "end"), relax_batch(potential, both, settings.relax_ends)):
+    outcomes = relax_batch(potential, (start, end), settings.relax_ends)
+    for name, outcome in zip(("start", "end"), outcomes):
         if isinstance(outcome, CalculationFailed):
             raise CalculationFailed(f"neb: {name}: {outcome}", outcome.kind) from outcome
         if isinstance(outcome, KaratError):

@@ -44,8 +44,8 @@ PIECE_FRAMES = 100
 """Frames between two checkpoints, at most."""
 MOST_FILES = 500
 """Trajectories that are open at once."""
-StreamProgress = Callable[[int, int, float], None]
-"""Called with (steps done, steps in all, seconds of this session's loop)."""
+StreamProgress = Callable[[int, int, float, int], None]
+"""Called with (steps done, steps in all, seconds of this session's loop, steps done before it)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +158,7 @@ class _Job:
             self._append(run.next_piece())
             self._save()
             if progress is not None:
-                progress(int(run.state.step), total, run.seconds)
+                progress(int(run.state.step), total, run.seconds, before)
         made = int(run.state.step) - before
         speed = ns_per_day(made / run.seconds, self.settings.timestep_fs) if made > 0 else 0.0
         streamed = []

@@ -199,10 +199,10 @@ def test_clusters_from_scattered_atoms_where_curvatures_are_negative(argon):
     potential = argon(cutoff=12.0)
     starts = [scattered(seed, 6, 14.0, 2.6) for seed in range(2)]
     starts += [Structure(np.full(2, 18), np.diag([0, 0, d])[1:]) for d in (3.0, 4.5, 6.0, 7.5)]
-    found = relax_batch(potential, starts, RelaxSettings(1e-4, 600, optimiser="lbfgs"))
-    fire = relax_batch(potential, starts, RelaxSettings(1e-4, 5000))
-    # most pairs stand beyond r = 1.24 σ, where the well's curvature is negative
-    assert np.median(steps(found)) < 0.5 * np.median(steps(fire))
+    # most pairs stand beyond r = 1.24 σ, where the well's curvature is negative: a method that
+    # skips such steps needs thousands, and FIRE several hundred
+    found = relax_batch(potential, starts, RelaxSettings(1e-4, 200, optimiser="lbfgs"))
+    assert steps(found)[2:].max() <= 20
     for pair in found[2:]:
         length = np.linalg.norm(pair.structure.positions[1] - pair.structure.positions[0])
         # 1e-4 eV/Å over 0.05 eV/Å²

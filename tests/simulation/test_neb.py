@@ -265,9 +265,8 @@ def test_atoms_hop_across_the_boundary(argon):
 
 def test_images_in_several_calls_are_those_in_one(springs, monkeypatch):
     random = np.random.default_rng(4)
-    start = Structure(np.full(3, 18), random.normal(0, 2.0, (3, 3)))
-    end = start.replace(positions=start.positions + random.uniform(0.2, 0.9, (3, 3)))
-    settings = NebSettings(5, 1e-3)
+    start, end = (Structure(np.full(3, 18), random.normal(0, 1.0, (3, 3))) for _ in range(2))
+    settings = NebSettings(5, 0.05, spring=1.0)
     together = neb(springs(0.3), start, end, settings)
     monkeypatch.setattr(module, "MAX_PAIRS_PER_BATCH", 13)  # two images have 12
     apart = neb(springs(0.3), start, end, settings)

@@ -31,7 +31,7 @@ def stream(folder, potential, settings, structures, stop_after=None, ending=".xy
     """Run in `folder`; with `stop_after`, interrupted after so many pieces."""
     pieces = []
 
-    def progress(done, total, seconds):
+    def progress(done, total, seconds, before):
         pieces.append(done)
         if stop_after is not None and len(pieces) == stop_after:
             raise Killed

@@ -111,7 +111,7 @@ class Relax(AbstractProperty):
         pressure_gpa: GPa, from outside; only with a cell that is free.
         keep_symmetry: the space group found at the start is kept.
         symmetry_tolerance: Å, for finding it.
-        optimiser: how structures are moved: fire, or lbfgs.
+        optimiser: how structures are moved: lbfgs, or fire (more steps).
     """
 
     force_tolerance: float = RelaxSettings.force_tolerance

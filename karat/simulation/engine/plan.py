@@ -8,7 +8,7 @@ Checked: tests/simulation/engine/test_rows.py.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -23,6 +23,8 @@ from karat.structures.structure import Structure
 
 SPARE = 1.15
 """Room beyond what was needed when it was measured."""
+SHAKE = 0.15
+"""Å, standard deviation of the moves that show how much room shaking atoms need."""
 BLOCK_PAIRS = 40_000
 """Pairs that are evaluated together where a potential is strictly local: as many as fit into a
 processor's cache."""
@@ -124,27 +126,39 @@ def make_plan(
 
 
 def longest_row(structures: Sequence[Structure], reach: float) -> int:
-    """Most neighbours that an atom has."""
+    """Most neighbours that an atom has, also where atoms shake."""
     longest = 0
     for structure in structures:
-        pairs = neighbour_pairs(structure, reach)
-        longest = max(longest, int(np.bincount(pairs.centers).max(initial=0)))
+        for shaken in _shaken(structure, 1):
+            pairs = neighbour_pairs(structure.replace(positions=shaken), reach)
+            longest = max(longest, int(np.bincount(pairs.centers).max(initial=0)))
     return longest
 
 
 def fullest_cell(grid: Grid, structures: Sequence[Structure]) -> int:
-    """Most atoms in a grid cell; one more or less where an atom lies on a border."""
+    """Most atoms in a grid cell, also where atoms shake: those of a crystal often lie on the
+    borders of grid cells."""
     fullest = 0
     cells = pack_cells(structures)
     for structure, cell, count in zip(structures, cells, np.asarray(grid.counts)):
-        inside = structure.positions @ np.linalg.inv(cell)
-        low, extent = inside.min(axis=0), np.maximum(np.ptp(inside, axis=0), 1e-6)
-        free = (inside - low) / extent
-        inside = np.where(structure.periodic, inside - np.floor(inside), free)
-        place = np.minimum((inside * count).astype(int), count - 1)
-        number = np.ravel_multi_index(tuple(place.T), tuple(count))
-        fullest = max(fullest, int(np.bincount(number).max()))
+        for shaken in _shaken(structure, 4):
+            inside = shaken @ np.linalg.inv(cell)
+            low, extent = inside.min(axis=0), np.maximum(np.ptp(inside, axis=0), 1e-6)
+            free = (inside - low) / extent
+            inside = np.where(structure.periodic, inside - np.floor(inside), free)
+            place = np.minimum((inside * count).astype(int), count - 1)
+            number = np.ravel_multi_index(tuple(place.T), tuple(count))
+            fullest = max(fullest, int(np.bincount(number).max()))
     return fullest
+
+
+def _shaken(structure: Structure, copies: int) -> Iterator[Float[np.ndarray, "atoms 3"]]:
+    """The positions, and copies of them with all atoms moved a little."""
+    yield structure.positions
+    random = np.random.default_rng(0)
+    for _ in range(copies):
+        noise: np.ndarray = random.normal(scale=SHAKE, size=structure.positions.shape)
+        yield structure.positions + noise
 
 
 def _divisions(ratio: Float[np.ndarray, "3"], atoms: int) -> Int[np.ndarray, "3"]:

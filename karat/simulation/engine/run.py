@@ -68,7 +68,7 @@ class NativeRun:
 
     Attributes:
         state: where it is.
-        seconds: wall time so far, compilation of the first plan excluded.
+        seconds: wall time so far, compilation excluded.
         builds: how often rows were built.
     """
 
@@ -127,20 +127,21 @@ class NativeRun:
         first = int(self.state.step) // every + 1 if int(self.state.step) >= 0 else 0
         capacity = self._buffer.energies.shape[0]
         end = min((first + capacity - 1) * every, total)
-        began = clock()
         while True:
+            began = clock()
             status, self.state, self._buffer, needed, builds = advance(
                 self._modules, self._plan, self._grid, self.physics, self.state, self._buffer,
                 _count(end), _count(first),
             )  # fmt: skip
             self.builds += int(builds)
+            self.seconds += clock() - began
             if int(status) == FULL:
                 self._grow(np.asarray(needed))
             elif int(status) == OUTRUN:
                 self._widen()
             else:
                 break
-        self.seconds += clock() - began
+            self._warm()
         reached = int(self.state.step) // every
         return self._fetch(first, reached - first + 1)
 

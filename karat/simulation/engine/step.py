@@ -49,7 +49,8 @@ def before(physics: Physics, state: State, inner: Callable | None) -> tuple[Stat
     half = 0.5 * physics.timestep
     velocities, chain = state.velocities, state.chain
     if physics.ensemble == "nose-hoover":
-        velocities, chain = nose_hoover(physics, velocities, chain, state.step, half)
+        place = state.high + state.low
+        velocities, chain = nose_hoover(physics, place, velocities, chain, state.step, half)
     velocities = kick(physics, velocities, state.forces, half)
     state = eqx.tree_at(lambda s: (s.velocities, s.chain), state, (velocities, chain))
     if physics.inner_steps > 1:
@@ -89,7 +90,8 @@ def _thermostat(
     if physics.ensemble == "langevin":
         new = langevin(physics, velocities, state.step, part, duration)
     elif physics.ensemble == "velocity-rescaling":
-        new = rescaled(physics, velocities, state.step, part, duration)
+        place = state.high + state.low
+        new = rescaled(physics, place, velocities, state.step, part, duration)
     else:
         return velocities, jnp.zeros_like(state.heat)
     return new, kinetic(physics, new) - kinetic(physics, velocities)
@@ -127,7 +129,8 @@ def after(physics: Physics, old: State, moved: State, found: Forces) -> State:
     half = 0.5 * physics.timestep
     velocities, chain = kick(physics, moved.velocities, forces, half), moved.chain
     if physics.ensemble == "nose-hoover":
-        velocities, chain = nose_hoover(physics, velocities, chain, old.step, half)
+        place = moved.high + moved.low
+        velocities, chain = nose_hoover(physics, place, velocities, chain, old.step, half)
     velocities = jnp.where(began, velocities, old.velocities)
     new = eqx.tree_at(
         lambda s: (s.step, s.velocities, s.forces, s.chain, s.energies, s.virials),

@@ -17,6 +17,9 @@ SUZUKI_YOSHIDA = (1.3512071919596578, -1.7024143839193153, 1.3512071919596578)
 Source: Yoshida, Phys. Lett. A 150, 262 (1990); Martyna et al. (1996), eq. 29.
 """
 
+LINEAR = 1e-6
+"""Part of the trace that is added to moments of inertia, so that linear molecules have three."""
+
 
 def kinetic(physics: Physics, velocities: Float[Array, "atoms 3"]) -> Float[Array, "systems"]:
     """Kinetic energy of each system, eV."""
@@ -57,18 +60,66 @@ def langevin(
     return keep * velocities + spread[:, None] * noise
 
 
+def at_rest(
+    physics: Physics, positions: Float[Array, "atoms 3"], velocities: Float[Array, "atoms 3"]
+) -> Float[Array, "atoms 3"]:
+    """`velocities` without each system's overall motion: that of the centre of mass and, of
+    molecules, the rotation; a single atom in vacuum keeps its velocity.
+
+    Forces leave the overall motion alone, but a thermostat that scales all velocities would let
+    what rounding left of it grow: its logarithm would walk at random, by √(t/(N_f τ)) in a time
+    t with velocity rescaling.
+    """
+    systems, mass = physics.systems, physics.systems.mass[:, None]
+    size = sum_systems(jnp.ones_like(systems.mass), systems)
+    held = systems.freedom < 3 * size - 0.5
+    total = jnp.maximum(sum_systems(systems.mass, systems), 1e-6)[:, None]
+    drift = jnp.where(held[:, None], sum_systems(mass * velocities, systems) / total, 0)
+    velocities = velocities - drift[systems.system]
+    turning = held & ~systems.periodic.any(axis=1)
+    turning = turning.at[-1].set(False)
+
+    def spin() -> Array:
+        centre = sum_systems(mass * positions, systems) / total
+        arm = positions - centre[systems.system]
+        momentum = sum_systems(mass * jnp.cross(arm, velocities), systems)
+        tensor = sum_systems(mass[:, :, None] * arm[:, :, None] * arm[:, None, :], systems)
+        rate = jnp.where(turning[:, None], _rotation(tensor, momentum), 0)
+        return jnp.cross(rate[systems.system], arm)
+
+    return velocities - jax.lax.cond(turning.any(), spin, lambda: jnp.zeros_like(velocities))
+
+
+def _rotation(
+    tensor: Float[Array, "systems 3 3"], momentum: Float[Array, "systems 3"]
+) -> Float[Array, "systems 3"]:
+    """Angular velocity, 1/fs, from Σ m r ⊗ r and the angular momentum (Cramer's rule); none about
+    the axis of a linear molecule."""
+    unit = jnp.eye(3, dtype=tensor.dtype)[None]
+    trace = jnp.trace(tensor, axis1=1, axis2=2)
+    trace = jnp.where(trace > 0, trace, 1)[:, None]
+    inertia = (1 + LINEAR) * unit - tensor / trace[:, :, None]
+    a, b, c = inertia[:, 0], inertia[:, 1], inertia[:, 2]
+    scaled = momentum / trace
+    parts = [jnp.sum(scaled * jnp.cross(*pair), axis=1) for pair in ((b, c), (c, a), (a, b))]
+    return jnp.stack(parts, axis=1) / jnp.sum(a * jnp.cross(b, c), axis=1)[:, None]
+
+
 def rescaled(
     physics: Physics,
+    positions: Float[Array, "atoms 3"],
     velocities: Float[Array, "atoms 3"],
     step: Int[Array, ""],
     part: int | Array,
     duration: Float[Array, ""],
 ) -> Float[Array, "atoms 3"]:
-    """All velocities of a system times one number, drawn so that the kinetic energy is canonical.
+    """All velocities of a system times one number, drawn so that the kinetic energy is canonical;
+    the overall motion is taken out.
 
     Source: Bussi, Donadio & Parrinello, J. Chem. Phys. 126, 014101 (2007), appendix; the sign of
     Bussi & Parrinello, Comput. Phys. Commun. 179, 26 (2008), eq. 16.
     """
+    velocities = at_rest(physics, positions, velocities)
     freedom = physics.systems.freedom
     keys = jax.vmap(lambda key: jax.random.split(key, 2))(system_keys(physics, step, part))
     dtype = velocities.dtype
@@ -81,10 +132,10 @@ def rescaled(
     energy = kinetic(physics, velocities)
     moving = (energy > 0) & (freedom > 0)
     ratio = 0.5 * thermal / jnp.where(moving, energy, 1)
-    cross = jnp.sqrt(keep * (1 - keep) * ratio)
-    squared = keep + (1 - keep) * ratio * (first * first + others) + 2 * first * cross
-    sign = jnp.sign(first + jnp.sqrt(keep / ((1 - keep) * ratio)))
-    factor = jnp.where(moving, sign * jnp.sqrt(squared), 1)
+    # the sum of the paper with its square completed: rounding cannot make it negative
+    base = jnp.sqrt(keep) + first * jnp.sqrt((1 - keep) * ratio)
+    length = jnp.sqrt(base * base + (1 - keep) * ratio * others)
+    factor = jnp.where(moving, jnp.sign(base) * length, 1)
     return velocities * factor[physics.systems.system][:, None]
 
 
@@ -98,20 +149,23 @@ def chain_masses(physics: Physics, thermal: Float[Array, ""], links: int) -> Arr
 
 def nose_hoover(
     physics: Physics,
+    positions: Float[Array, "atoms 3"],
     velocities: Float[Array, "atoms 3"],
     chain: Float[Array, "2 systems links"],
     step: Int[Array, ""],
     duration: Float[Array, ""],
 ) -> tuple[Float[Array, "atoms 3"], Float[Array, "2 systems links"]]:
-    """The chain's half of a step: velocities and chain after `duration` (fs).
+    """The chain's half of a step: velocities and chain after `duration` (fs); the overall motion
+    is taken out.
 
     Source: Martyna, Tuckerman, Tobias & Klein, Mol. Phys. 87, 1117 (1996), section 2.
     """
     thermal, _ = physics.bath(step)
     freedom, links = physics.systems.freedom, chain.shape[2]
     inertia = chain_masses(physics, thermal, links)
+    velocities = at_rest(physics, positions, velocities)
     energy = kinetic(physics, velocities)
-    positions, speeds = chain[0], chain[1]
+    places, speeds = chain[0], chain[1]
     scale = jnp.ones_like(energy)
 
     def push(k: int, speeds: Array, energy: Array) -> Array:
@@ -131,11 +185,11 @@ def nose_hoover(
             speeds = kick(k, speeds, energy, time)
         factor = jnp.exp(-time * speeds[:, 0])
         scale, energy = scale * factor, energy * factor * factor
-        positions = positions + time * speeds
+        places = places + time * speeds
         for k in range(links):
             speeds = kick(k, speeds, energy, time)
     scale = jnp.where(freedom > 0, scale, 1)
-    return velocities * scale[physics.systems.system][:, None], jnp.stack([positions, speeds])
+    return velocities * scale[physics.systems.system][:, None], jnp.stack([places, speeds])
 
 
 def chain_energy(

@@ -120,7 +120,7 @@ def test_atoms_outside_the_cell_are_wrapped():
 
 def test_what_does_not_fit_is_said():
     structure = rattled(CASES["large"][0], seed=1)
-    widest = longest_row([structure], 4.0)
+    widest = int(np.bincount(neighbour_pairs(structure, 4.0).centers).max())
     rows = listed([structure], 4.0, width=widest - 1)[3]
     assert not bool(rows.fits)
     assert int(rows.needed[0]) == widest
