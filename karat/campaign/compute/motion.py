@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -20,17 +20,25 @@ from karat.campaign.compute.protocol import (
     Value,
     one_per_structure,
 )
+from karat.campaign.inputs import component_digest
 from karat.core.errors import BadInput, KaratError
 from karat.core.units import BOLTZMANN
-from karat.potentials.protocol import AbstractPotential, check_suitable
+from karat.potentials.protocol import (
+    AbstractPotential,
+    AbstractPotentialComponent,
+    check_suitable,
+)
 from karat.results.figure import Figure, Series
+from karat.results.metric import Failure
 from karat.results.statistics import Interval
 from karat.simulation.analysis.correlated import series_mean, student
 from karat.simulation.analysis.thermodynamics import (
+    LEAST_RUNS,
+    density_g_per_cm3,
     energy_drift_mev_per_atom_per_ns,
-    mean_density_g_per_cm3,
     pressure_tensor_gpa,
 )
+from karat.simulation.export.bundle import component_of
 from karat.simulation.loop import Dynamics, Ensemble
 from karat.simulation.start_checks import check_overlap
 from karat.simulation.trajectory.frames import FrameBlock
@@ -44,6 +52,8 @@ if TYPE_CHECKING:
 
 SHOWN_POINTS = 1000
 """Of a curve on the page."""
+MOST_REPLICAS = 500
+"""Their files are open together (`stream.py`)."""
 _D = Dynamics()
 
 
@@ -69,6 +79,7 @@ class MolecularDynamics(AbstractProperty):
         end_pressure_gpa: reached at the last step (a ramp).
         inner_steps: r-RESPA: steps of the inner potential in each step.
         inner_potential: a .karat file or a name; needed where inner_steps is above 1.
+        inner_settings: of the inner potential, e.g. {preset: Si}.
         replicas: copies of each structure that run side by side, with seeds of their own.
         format: of the trajectory, xyz or h5.
     """
@@ -90,31 +101,45 @@ class MolecularDynamics(AbstractProperty):
     end_pressure_gpa: float | None = None
     inner_steps: int = _D.inner_steps
     inner_potential: str = ""
+    inner_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     replicas: int = 1
     format: Literal["xyz", "h5"] = "xyz"
 
     version: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = (
         *("temperature", "potential_energy_per_atom", "pressure", "density", "drift"),
-        *("frames", "ns_per_day"),
+        "frames",
     )
 
     def __post_init__(self) -> None:
         self._settings(False)
-        if self.replicas < 1:
-            raise BadInput(f"md.replicas is {self.replicas}; at least 1.")
+        if not 1 <= self.replicas <= MOST_REPLICAS:
+            raise BadInput(f"md.replicas is {self.replicas}; 1 to {MOST_REPLICAS}.")
         if bool(self.inner_potential) != (self.inner_steps > 1):
             raise BadInput(
                 f"md.inner_steps is {self.inner_steps} and inner_potential "
                 f"'{self.inner_potential}': multiple time steps need both, single ones neither."
             )
+        if self.inner_settings and not self.inner_potential:
+            raise BadInput("md.inner_settings are given, but no inner_potential.")
 
     def _settings(self, stress: bool) -> Dynamics:
         names = {field.name for field in dataclasses.fields(Dynamics)} - {"stress"}
         return Dynamics(**{name: getattr(self, name) for name in names}, stress=stress)
 
+    def _inner(self) -> AbstractPotentialComponent | None:
+        if not self.inner_potential:
+            return None
+        found: AbstractPotentialComponent
+        _, found = component_of(self.inner_potential, self.inner_settings)
+        return found
+
     def cases(self, sources: Sequence[Source]) -> tuple[Case, ...]:
-        return one_per_structure(sources)
+        cases, inner = one_per_structure(sources), self._inner()
+        if inner is None:
+            return cases
+        variant = f"inner {component_digest(inner)}"  # the contents of its file count
+        return tuple(dataclasses.replace(case, variant=variant) for case in cases)
 
     def check(self, potential: AbstractPotential, case: Case) -> None:
         want: tuple[Quantity, ...] = ("energy", "forces")
@@ -122,6 +147,16 @@ class MolecularDynamics(AbstractProperty):
             want += ("stress",)
         check_suitable(potential, case.structure, want)
         check_overlap(case.structure)
+        inner = self._inner()
+        if inner is None:
+            return
+        loaded = inner.load()
+        if not (potential.traits.native and loaded.traits.native):
+            raise BadInput(
+                "md.inner_potential: multiple time steps need two native potentials, and "
+                f"{'the inner' if potential.traits.native else 'the outer'} one is none."
+            )
+        check_suitable(loaded, case.structure, ("energy", "forces"))
 
     def measure(
         self, potential: AbstractPotential, cases: Sequence[Case], desk: Desk
@@ -135,13 +170,12 @@ class MolecularDynamics(AbstractProperty):
         return outcomes
 
     def _one(self, potential: AbstractPotential, case: Case, desk: Desk) -> Found:
-        from karat.simulation.export.bundle import component_of
         from karat.simulation.stream import stream_dynamics
 
         structure, folder = case.structure, desk.folder(case)
         stress = structure.periodic.all() and "stress" in potential.traits.quantities
         settings = self._settings(bool(stress))
-        inner = component_of(self.inner_potential, {})[1].load() if self.inner_potential else None
+        inner = self._inner()
 
         def progress(done: int, total: int, seconds: float, before: int) -> None:
             line = progress_line(
@@ -156,7 +190,7 @@ class MolecularDynamics(AbstractProperty):
             settings,
             [folder / f"trajectory{number}.{self.format}" for number in numbers],
             folder / "checkpoints",
-            inner=inner,
+            inner=None if inner is None else inner.load(),
             identity={"key": desk.key(case)},
             progress=progress,
         )
@@ -164,32 +198,41 @@ class MolecularDynamics(AbstractProperty):
 
 
 def _found(structure: Structure, settings: Dynamics, streamed: "Sequence[Streamed]") -> Found:
+    """Means are those of the replicas that reached the end, where any did."""
     runs = [_series(structure, settings, one.path) for one in streamed]
+    whole = [k for k, one in enumerate(streamed) if one.stopped is None] or list(range(len(runs)))
     values: list[Value] = []
     notes: dict[str, str] = {}
     figures: list[Figure] = []
     for k, (times, _) in enumerate(runs):
         values.append(Value(_numbered("times", k, runs), times, "fs", ("frames",)))
     for name, (unit, _) in runs[0][1].items():
-        parts = [found[name][1] for _, found in runs]
-        for k, part in enumerate(parts):
-            values.append(Value(_numbered(f"{name}_series", k, runs), part, unit, ("frames",)))
+        for k, (_, found) in enumerate(runs):
+            series = found[name][1]
+            values.append(Value(_numbered(f"{name}_series", k, runs), series, unit, ("frames",)))
         figures.append(_figure(name, unit, runs))
-        _add_mean(values, notes, name, unit, [_mean(part) for part in parts])
+        _add_mean(values, notes, name, unit, [_mean(runs[k][1][name][1]) for k in whole])
     if settings.ensemble == "nve":
-        slopes = [_drift(times, found, len(structure)) for times, found in runs]
-        _add_mean(values, notes, "drift", "meV/atom/ns", slopes)
-    if settings.barostat != "none":
-        volumes = [found["volume_per_atom"][1] * len(structure) for _, found in runs]
-        means = [mean_density_g_per_cm3(structure, v) for v in volumes if len(v) > 1]
-        _add_mean(values, notes, "density", "g/cm³", means)
+        slopes = [_drift(*runs[k], len(structure)) for k in whole if len(runs[k][0]) > 1]
+        if slopes:
+            _add_mean(values, notes, "drift", "meV/atom/ns", slopes)
+        else:
+            notes["drift"] = "none: there is one frame only"
     values.append(Value("frames", np.array(sum(one.frames for one in streamed))))
-    speed = sum(one.ns_per_day for one in streamed)
-    if speed > 0:
-        values.append(Value("ns_per_day", np.array(speed), "ns/day", title="since the last start"))
-    failures = tuple(one.stopped for one in streamed if one.stopped is not None)
+    if len(whole) < len(runs):
+        notes["means"] = f"of replicas {', '.join(map(str, whole))}; the others stopped early"
+    for warning in dict.fromkeys(words for one in streamed for words in one.warnings):
+        notes["checkpoint"] = f"{notes.get('checkpoint', '')} {warning}".strip()
     files = {one.path.name: one.path for one in streamed}
-    return Found(tuple(values), {}, failures, tuple(figures), notes, files)
+    return Found(tuple(values), {}, _failures(streamed), tuple(figures), notes, files)
+
+
+def _failures(streamed: "Sequence[Streamed]") -> tuple[Failure, ...]:
+    return tuple(
+        dataclasses.replace(one.stopped, case=f"replica {k}") if len(streamed) > 1 else one.stopped
+        for k, one in enumerate(streamed)
+        if one.stopped is not None
+    )
 
 
 def _numbered(name: str, k: int, runs: Sequence) -> str:
@@ -200,12 +243,14 @@ def _add_mean(
     values: list[Value], notes: dict[str, str], name: str, unit: str, means: Sequence[Interval]
 ) -> None:
     """The mean over time, or over replicas of their means, and its 95 % interval."""
-    if not means:
-        return
-    mean = means[0] if len(means) == 1 else student(np.array([m.value for m in means]))
+    runs = len(means)
+    mean = means[0]
+    if runs > 1:
+        mean = student(np.array([one.value for one in means]), LEAST_RUNS)
     values.append(Value(name, np.array(mean.value), unit, title="mean"))
     if mean.low is None or mean.high is None:
-        notes[name] = f"no interval: {mean.why_no_interval}"
+        few = f"{runs} replicas, at least {LEAST_RUNS} needed"
+        notes[name] = f"no interval: {few if runs > 1 else mean.why_no_interval}"
         return
     bounds = np.array([mean.low, mean.high])
     values.append(Value(f"{name}_interval", bounds, unit, ("bounds",), "95 %"))
@@ -254,6 +299,8 @@ def _reduced(structure: Structure, settings: Dynamics, path: Path) -> Iterator[_
         if settings.barostat != "none":
             volumes = np.abs(np.linalg.det(block.cells))
             columns["volume_per_atom"] = ("Å³", volumes / atoms)
+            mass = density_g_per_cm3(structure) * structure.volume
+            columns["density"] = ("g/cm³", mass / volumes)
         yield block.times_fs, columns
 
 
@@ -273,6 +320,4 @@ def _mean(series: np.ndarray) -> Interval:
 
 def _drift(times: np.ndarray, found: dict[str, tuple[str, np.ndarray]], atoms: int) -> Interval:
     total = found["conserved_energy_per_atom"][1] * atoms
-    if len(times) < 2:
-        return Interval(0.0, None, None, 1, "one frame only")
     return energy_drift_mev_per_atom_per_ns(times, total, atoms)

@@ -13,15 +13,15 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from ase.data import chemical_symbols
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from karat.core.errors import BadInput
+from karat.potentials.analytic.angle_moments import angle_energies
 from karat.potentials.analytic.pairwise import (
     atomic_number,
     by_pair,
     distances,
     pair_species,
-    species_index,
 )
 from karat.potentials.batch import Batch
 from karat.potentials.native_protocol import AbstractNativePotential, NativePotential, Outputs
@@ -211,46 +211,9 @@ class StillingerWeberModule(AbstractNativePotential):
         pair = of(self.strength) * bracket * jnp.exp(of(self.sigma) / gap)
         pair = batch.sum_pairs(jnp.where(inside, 0.5 * pair, 0.0))
         decay = jnp.where(inside, jnp.exp(of(self.decay) / gap), 0.0)
-        unit = batch.vectors / distance[:, None]
-        return Outputs(atom_energies=pair + self._angles(batch, unit, decay, other))
-
-    def _angles(
-        self,
-        batch: Batch,
-        unit: Float[Array, "pairs 3"],
-        decay: Float[Array, "pairs"],
-        other: Int[Array, "pairs"],
-    ) -> Float[Array, "atoms"]:
-        """Σ_{j<k} λ (u_j·u_k - c)² h_j h_k from moments of the unit vectors u, so that pairs
-        suffice: Σ_jk (u_j·u_k)² h_j h_k is the square of Σ_j h_j u_j ⊗ u_j, and so on."""
-        index = species_index(batch.numbers, self.species)
-        count = len(self.species)
-        moments = [self._moments(batch, unit, decay, other, s) for s in range(count)]
-        energies = jnp.zeros(batch.atoms, decay.dtype)
-        for p, q in itertools.combinations_with_replacement(range(count), 2):
-            (first, own), (second, _) = moments[p], moments[q]
-            cosine = self.cosine[index, p, q]
-            product = first * second
-            squares = jnp.sum(product[:, 4:7], axis=1) + 2 * jnp.sum(product[:, 7:], axis=1)
-            angle = squares - 2 * cosine * jnp.sum(product[:, 1:4], axis=1)
-            angle = angle + cosine * cosine * product[:, 0]
-            if p == q:
-                angle = 0.5 * (angle - (1 - cosine) ** 2 * own)
-            energies = energies + self.angle_strength[index, p, q] * angle
-        return jnp.where(batch.atom_mask, energies, 0.0)
-
-    def _moments(
-        self,
-        batch: Batch,
-        unit: Float[Array, "pairs 3"],
-        decay: Float[Array, "pairs"],
-        other: Int[Array, "pairs"],
-        species: int,
-    ) -> tuple[Float[Array, "atoms 10"], Float[Array, "atoms"]]:
-        """Σ h (1, x, y, z, xx, yy, zz, xy, xz, yz) over neighbours of a species, and Σ h²."""
-        if len(self.species) > 1:
-            decay = jnp.where(other == species, decay, 0.0)
-        x, y, z = unit[:, 0], unit[:, 1], unit[:, 2]
-        one = jnp.ones_like(x)
-        terms = jnp.stack([one, x, y, z, x * x, y * y, z * z, x * y, x * z, y * z], axis=1)
-        return batch.sum_pairs(decay[:, None] * terms), batch.sum_pairs(decay * decay)
+        inverse = 1 / distance
+        geometry = (decay, *(batch.vectors[:, axis] * inverse for axis in range(3)))
+        angles = angle_energies(
+            geometry, (self.angle_strength, self.cosine), batch, (centre, other)
+        )
+        return Outputs(atom_energies=jnp.where(batch.atom_mask, pair + angles, 0.0))

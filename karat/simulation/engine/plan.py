@@ -21,9 +21,9 @@ from karat.simulation.engine.systems import pack_cells
 from karat.structures.neighbours import neighbour_pairs
 from karat.structures.structure import Structure
 
-SPARE = 1.15
+SPARE = 1.1
 """Room beyond what was needed when it was measured."""
-SHAKE = 0.15
+SHAKE = 0.1
 """Å, standard deviation of the moves that show how much room shaking atoms need."""
 BLOCK_PAIRS = 40_000
 """Pairs that are evaluated together where a potential is strictly local: as many as fit into a

@@ -35,6 +35,8 @@ BONDS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, -1, 0], [1, 0, -1], [0, 1
 REST = 6.0
 """Å, their length at rest."""
 STIFF = 150 * THERMAL / REST**2
+SOFT = 150.0
+"""Å³/eV, about the compressibility of that cell."""
 
 
 class ElasticCell(eqx.Module):
@@ -99,18 +101,22 @@ SHAPE = {"langevin": ATOMS + 1, "velocity-rescaling": ATOMS, "nose-hoover": ATOM
 
 @pytest.mark.parametrize(
     "ensemble",
-    ["langevin", "velocity-rescaling", pytest.param("nose-hoover", marks=pytest.mark.slow)],
+    [
+        pytest.param("langevin", marks=pytest.mark.slow),
+        "velocity-rescaling",
+        pytest.param("nose-hoover", marks=pytest.mark.slow),
+    ],
 )
 def test_volumes_of_an_ideal_gas_and_of_an_elastic_cell_are_exact(integrate, ensemble):
     shape, unit = SHAPE[ensemble], THERMAL / PRESSURE
-    gas = settings(ensemble, "isotropic", 1 / PRESSURE, 100, 1)
+    gas = settings(ensemble, "isotropic", 1 / PRESSURE, 75, 1)
     found = volumes(integrate(systems(shape * unit), gas, GAS))[8:] / unit
     # k_B T V/P is Gamma(shape); steps of 1/100 of the relaxation: variance to 1/200
     check_means(found, shape)
     check_means((found - shape) ** 2, shape, bias=0.01 * shape)
     assert kstest(found[-1], "gamma", (shape,)).pvalue > 1e-5
 
-    elastic = settings(ensemble, "isotropic", 40.0, 100, 2)
+    elastic = settings(ensemble, "isotropic", SOFT, 50, 2)
     found = volumes(integrate(systems(140.0), elastic, ELASTIC))[8:]
     mean, variance = exact_volumes(shape - 1)
     check_means(found, mean, bias=0.002 * np.sqrt(variance))
@@ -130,9 +136,9 @@ def exact_volumes(power):
     return 140 * mean, 140**2 * (square - mean**2)
 
 
-def exact_shapes(count=200_000, seed=0):
-    """Cells F = FCC · e^E and their weights V^(N+1) e^(-(U + P V)/k_B T) Π sinh(Δλ)/Δλ, λ being the
-    eigenvalues of E (Haar measure of symmetric strains), by importance sampling from a Gaussian
+def exact_shapes(power, count=200_000, seed=0):
+    """Cells FCC · e^E and their weights V^(power+1) e^(-(U + P V)/k_B T) Π sinh(Δλ)/Δλ, with the
+    eigenvalues λ of E (Haar measure of symmetric strains), by importance sampling from a Gaussian
     that is fitted to the weighted sample a few times."""
     random = np.random.default_rng(seed)
     basis = np.array([np.outer(np.eye(3)[i], np.eye(3)[j]) for i, j in
@@ -147,7 +153,7 @@ def exact_shapes(count=200_000, seed=0):
         cells = FCC @ grow
         volume = np.linalg.det(cells)
         apart = values[:, [1, 2, 2]] - values[:, [0, 0, 1]]
-        log = (ATOMS + 1) * np.log(np.abs(volume)) + np.log(np.sinh(apart) / apart).sum(axis=1)
+        log = (power + 1) * np.log(np.abs(volume)) + np.log(np.sinh(apart) / apart).sum(axis=1)
         log = log - (energy_of(cells, STIFF)[0] + PRESSURE * np.abs(volume)) / THERMAL
         log = log + 0.5 * np.sum(normal**2, axis=1)
         weights = np.exp(log - log.max())
@@ -180,15 +186,14 @@ def test_volumes_and_shapes_of_whole_cells_are_exact(integrate, ensemble):
     check_means(found, shape)
     check_means((found - shape) ** 2, shape, bias=0.02 * shape)
 
-    elastic = settings(ensemble, "full", 40.0, 200, 4)
+    elastic = settings(ensemble, "full", SOFT, 75, 4)
     run = integrate(systems(140.0), elastic, ELASTIC)
-    if ensemble == "langevin":
-        cells, weights = exact_shapes()
-        for value, exact in zip(invariants(run.cells[8:]), invariants(cells)):
-            mean = weights @ exact
-            variance = weights @ (exact - mean) ** 2
-            check_means(value, mean, bias=0.01 * np.sqrt(variance))
-            check_means((value - mean) ** 2, variance, bias=0.01 * variance)
+    cells, weights = exact_shapes(shape - 1)
+    for value, exact in zip(invariants(run.cells[8:]), invariants(cells)):
+        mean = weights @ exact
+        variance = weights @ (exact - mean) ** 2
+        check_means(value, mean, bias=0.01 * np.sqrt(variance))
+        check_means((value - mean) ** 2, variance, bias=0.01 * variance)
     # exact of every potential: ⟨P⟩ = P₀ 1 and ⟨V (P - P₀)⟩ = -k_B T 1, for each component
     inside = pressures(run)[8:] - PRESSURE * np.eye(3)
     volume = volumes(run)[8:, :, None, None]
@@ -204,16 +209,16 @@ def pressures(run):
 
 
 def test_compressing_scales_positions_and_velocities_with_the_cell(integrate):
-    """s = r h⁻¹ and p hᵀ stay: one step of free atoms without friction, to the half steps' drift."""
+    """s = r h⁻¹ and p hᵀ stay, but for the drift of free atoms in the half steps."""
     start = systems(200.0)
     slow = Dynamics(
-        "velocity-rescaling", 100.0, 1e-6, KEPT, 1, thermostat_ps=1e6, barostat="full",
-        pressure_gpa=PRESSURE / GPA, barostat_ps=1e-7, compressibility_per_gpa=0.01 / PRESSURE * GPA,
+        "langevin", 100.0, 1e-6, KEPT, 1, friction_per_ps=1e-9, barostat="full", barostat_ps=1e-7,
+        pressure_gpa=PRESSURE / GPA, compressibility_per_gpa=0.01 / PRESSURE * GPA,
     )  # fmt: skip
     run = integrate(start, slow, GAS)
     scaled = np.einsum("fsax,fsxy->fsay", run.positions, np.linalg.inv(run.cells))
     momenta = np.einsum("fsax,fsyx->fsay", run.velocities, run.cells)
-    assert np.abs(run.cells[-1] - run.cells[0]).max() > 0.5
+    assert np.abs(run.cells[-1] - run.cells[0]).max() > 0.3
     # 40 steps of 1e-6 fs at 0.003 Å/fs; e^ε to rounding
     np.testing.assert_allclose(scaled[-1], scaled[0], rtol=0, atol=1e-7)
     np.testing.assert_allclose(momenta[-1], momenta[0], rtol=0, atol=1e-9)
