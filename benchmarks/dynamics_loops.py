@@ -1,12 +1,11 @@
 """Workers for `dynamics.py`: karat's compiled loop, and LAMMPS' `pair_style sw`.
 
-    python dynamics_loops.py karat START.npz STEPS BLOCKS TIMESTEP_FS ENSEMBLE DTYPE SKIN
+    python dynamics_loops.py karat START.npz STEPS BLOCKS TIMESTEP_FS ENSEMBLE DTYPE
     python dynamics_loops.py lammps START.npz STEPS TIMESTEP_FS
 
 The start holds numbers, positions (Å), cell, velocities (Å/fs); argon is Lennard-Jones, silicon
-Stillinger-Weber. SKIN is in Å, 0 for the engine's own. A block of karat is one piece of a run
-that goes on, list included: rows are built at its beginning and whenever an atom has moved too
-far.
+Stillinger-Weber. A block of karat is one piece of a run that goes on, list included: rows are
+built at its beginning and whenever an atom has moved too far.
 """
 
 import importlib.metadata
@@ -38,18 +37,15 @@ def potential_of(number, dtype):
     return LennardJones(**ARGON, cutoff_angstrom=CUTOFF, onset_angstrom=ONSET, dtype=dtype).load()
 
 
-def karat(path, steps, blocks, timestep, ensemble, dtype, skin) -> None:
+def karat(path, steps, blocks, timestep, ensemble, dtype) -> None:
     """Pieces of one run: the first, half as long, warms up."""
     from karat.potentials.precision import enable_float64
 
     if dtype == "float64":
         enable_float64()
     from karat.simulation.dynamics import Dynamics, all_stopped, make_run
-    from karat.simulation.engine import run as engine
     from karat.structures.structure import Structure
 
-    if float(skin):
-        engine.SKIN = float(skin)
     start = np.load(path)
     structure = Structure(start["numbers"], start["positions"], start["cell"], np.ones(3, bool))
     potential = potential_of(int(start["numbers"][0]), dtype)
@@ -84,7 +80,7 @@ def karat(path, steps, blocks, timestep, ensemble, dtype, skin) -> None:
         }
 
     pieces: list = []
-    facts: dict[str, Any] = {"ready_s": ready, "skin": engine.SKIN, "atoms": len(structure)}
+    facts: dict[str, Any] = {"ready_s": ready, "skin": run.saved.skin, "atoms": len(structure)}
     if len(structure) <= 5000:  # predict lists pairs on the host: not for the largest
         facts["energy"] = potential.predict([structure], ["energy"])[0].energy
     for name in ("karat", "jax", "jaxlib", "numpy"):
@@ -124,8 +120,8 @@ def lammps(path, steps, timestep) -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["karat", path, steps, blocks, timestep, ensemble, dtype, skin]:
-            karat(path, steps, blocks, timestep, ensemble, dtype, skin)
+        case ["karat", path, steps, blocks, timestep, ensemble, dtype]:
+            karat(path, steps, blocks, timestep, ensemble, dtype)
         case ["lammps", path, steps, timestep]:
             lammps(path, steps, timestep)
         case _:

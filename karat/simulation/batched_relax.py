@@ -47,8 +47,8 @@ class RelaxSettings:
         pressure_gpa: from outside; only with a cell that is "free".
         keep_symmetry: the space group found at the start is kept.
         symmetry_tolerance: Å; for finding it.
-        optimiser: how structures are moved (`fire.py`, `lbfgs.py`); L-BFGS needs 3 to 6 times
-            fewer steps (benchmarks/RESULTS.md).
+        optimiser: how structures are moved (`fire.py`, `lbfgs.py`); L-BFGS needs a third to a
+            sixth of FIRE's steps.
 
     Raises:
         BadInput: a number that is not positive where it must be, or settings that do not fit.

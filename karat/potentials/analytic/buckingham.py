@@ -15,15 +15,14 @@ from jaxtyping import Array, Float, Int
 
 from karat.core.errors import BadInput
 from karat.potentials.analytic.pairwise import (
+    AbstractPairPotential,
     by_pair,
     check_range,
-    half_pair_sum,
     pair_table,
     species_of,
     switch,
 )
-from karat.potentials.batch import Batch
-from karat.potentials.native_protocol import AbstractNativePotential, NativePotential, Outputs
+from karat.potentials.native_protocol import NativePotential
 from karat.potentials.protocol import AbstractPotentialComponent
 
 Core = Literal["linear", "literal"]
@@ -133,7 +132,7 @@ def steepest_distance(a: float, rho: float, c: float, pair: str) -> float:
     )
 
 
-class BuckinghamModule(AbstractNativePotential):
+class BuckinghamModule(AbstractPairPotential):
     """The pure function; `joint` is where the straight line begins (0: literal formula)."""
 
     a: Float[Array, "species species"]
@@ -146,20 +145,20 @@ class BuckinghamModule(AbstractNativePotential):
     continuity: int = eqx.field(static=True, default=2)
     needs_triplets: bool = eqx.field(static=True, default=False)
 
-    def evaluate(self, batch: Batch) -> Outputs:
-        def energy(
-            distance: Float[Array, "pairs"], first: Int[Array, "pairs"], second: Int[Array, "pairs"]
-        ) -> Float[Array, "pairs"]:
-            a, rho, c = (
-                by_pair(self.a, first, second),
-                by_pair(self.rho, first, second),
-                by_pair(self.c, first, second),
-            )
-            base = jnp.maximum(distance, by_pair(self.joint, first, second))
-            wall = a * jnp.exp(-base / rho)
-            attraction = c / base**6
-            slope = -wall / rho + 6 * attraction / base
-            pair = wall - attraction + slope * (distance - base)
-            return pair * jax.vmap(lambda r: switch(r, self.onset, self.cutoff))(distance)
-
-        return Outputs(atom_energies=half_pair_sum(batch, self.species, energy))
+    def pair_energy(
+        self,
+        distance: Float[Array, "pairs"],
+        first: Int[Array, "pairs"],
+        second: Int[Array, "pairs"],
+    ) -> Float[Array, "pairs"]:
+        a, rho, c = (
+            by_pair(self.a, first, second),
+            by_pair(self.rho, first, second),
+            by_pair(self.c, first, second),
+        )
+        base = jnp.maximum(distance, by_pair(self.joint, first, second))
+        wall = a * jnp.exp(-base / rho)
+        attraction = c / base**6
+        slope = -wall / rho + 6 * attraction / base
+        pair = wall - attraction + slope * (distance - base)
+        return pair * jax.vmap(lambda r: switch(r, self.onset, self.cutoff))(distance)

@@ -13,15 +13,14 @@ from jaxtyping import Array, Float, Int
 
 from karat.core.errors import BadInput
 from karat.potentials.analytic.pairwise import (
+    AbstractPairPotential,
     by_pair,
     check_range,
-    half_pair_sum,
     pair_table,
     species_of,
     switch,
 )
-from karat.potentials.batch import Batch
-from karat.potentials.native_protocol import AbstractNativePotential, NativePotential, Outputs
+from karat.potentials.native_protocol import NativePotential
 from karat.potentials.protocol import AbstractPotentialComponent
 
 
@@ -65,7 +64,7 @@ class LennardJones(AbstractPotentialComponent):
         )
 
 
-class LennardJonesModule(AbstractNativePotential):
+class LennardJonesModule(AbstractPairPotential):
     """The pure function; ε and σ are tables over pairs of species."""
 
     epsilon: Float[Array, "species species"]
@@ -76,12 +75,12 @@ class LennardJonesModule(AbstractNativePotential):
     continuity: int = eqx.field(static=True, default=2)
     needs_triplets: bool = eqx.field(static=True, default=False)
 
-    def evaluate(self, batch: Batch) -> Outputs:
-        def energy(
-            distance: Float[Array, "pairs"], first: Int[Array, "pairs"], second: Int[Array, "pairs"]
-        ) -> Float[Array, "pairs"]:
-            sixth = (by_pair(self.sigma, first, second) / distance) ** 6
-            pair = 4 * by_pair(self.epsilon, first, second) * (sixth * sixth - sixth)
-            return pair * jax.vmap(lambda r: switch(r, self.onset, self.cutoff))(distance)
-
-        return Outputs(atom_energies=half_pair_sum(batch, self.species, energy))
+    def pair_energy(
+        self,
+        distance: Float[Array, "pairs"],
+        first: Int[Array, "pairs"],
+        second: Int[Array, "pairs"],
+    ) -> Float[Array, "pairs"]:
+        sixth = (by_pair(self.sigma, first, second) / distance) ** 6
+        pair = 4 * by_pair(self.epsilon, first, second) * (sixth * sixth - sixth)
+        return pair * jax.vmap(lambda r: switch(r, self.onset, self.cutoff))(distance)

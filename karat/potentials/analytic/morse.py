@@ -13,15 +13,14 @@ from jaxtyping import Array, Float, Int
 
 from karat.core.errors import BadInput
 from karat.potentials.analytic.pairwise import (
+    AbstractPairPotential,
     by_pair,
     check_range,
-    half_pair_sum,
     pair_table,
     species_of,
     switch,
 )
-from karat.potentials.batch import Batch
-from karat.potentials.native_protocol import AbstractNativePotential, NativePotential, Outputs
+from karat.potentials.native_protocol import NativePotential
 from karat.potentials.protocol import AbstractPotentialComponent
 
 
@@ -73,7 +72,7 @@ class Morse(AbstractPotentialComponent):
         )
 
 
-class MorseModule(AbstractNativePotential):
+class MorseModule(AbstractPairPotential):
     """The pure function; parameters are tables over pairs of species."""
 
     depth: Float[Array, "species species"]
@@ -85,13 +84,13 @@ class MorseModule(AbstractNativePotential):
     continuity: int = eqx.field(static=True, default=2)
     needs_triplets: bool = eqx.field(static=True, default=False)
 
-    def evaluate(self, batch: Batch) -> Outputs:
-        def energy(
-            distance: Float[Array, "pairs"], first: Int[Array, "pairs"], second: Int[Array, "pairs"]
-        ) -> Float[Array, "pairs"]:
-            beyond = distance - by_pair(self.distance, first, second)
-            decay = jnp.exp(-by_pair(self.width, first, second) * beyond)
-            pair = by_pair(self.depth, first, second) * (decay * decay - 2 * decay)
-            return pair * jax.vmap(lambda r: switch(r, self.onset, self.cutoff))(distance)
-
-        return Outputs(atom_energies=half_pair_sum(batch, self.species, energy))
+    def pair_energy(
+        self,
+        distance: Float[Array, "pairs"],
+        first: Int[Array, "pairs"],
+        second: Int[Array, "pairs"],
+    ) -> Float[Array, "pairs"]:
+        beyond = distance - by_pair(self.distance, first, second)
+        decay = jnp.exp(-by_pair(self.width, first, second) * beyond)
+        pair = by_pair(self.depth, first, second) * (decay * decay - 2 * decay)
+        return pair * jax.vmap(lambda r: switch(r, self.onset, self.cutoff))(distance)

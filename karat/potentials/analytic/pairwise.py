@@ -1,6 +1,7 @@
 """What pair potentials share: parameter tables over species, distances, the smooth switch."""
 
-from collections.abc import Callable, Mapping
+import abc
+from collections.abc import Mapping
 from typing import Literal
 
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from karat.core.errors import BadInput, UnknownElement
 from karat.potentials.batch import Batch
+from karat.potentials.native_protocol import AbstractNativePotential, Outputs
 
 
 def atomic_number(symbol: str, place: str) -> int:
@@ -117,13 +119,25 @@ def switch(distance: Float[Array, ""], onset: float, cutoff: float) -> Float[Arr
     return 1 - x**3 * (10 - 15 * x + 6 * x * x)
 
 
-def half_pair_sum(
-    batch: Batch,
-    species: tuple[int, ...],
-    energy: Callable[
-        [Float[Array, "pairs"], Int[Array, "pairs"], Int[Array, "pairs"]], Float[Array, "pairs"]
-    ],
-) -> Float[Array, "atoms"]:
-    """Each atom's half of its pair energies: pairs are listed in both directions."""
-    value = energy(distances(batch.vectors), *pair_species(batch, species))
-    return batch.sum_pairs(jnp.where(batch.pair_mask, 0.5 * value, 0))
+class AbstractPairPotential(AbstractNativePotential):
+    """A sum over pairs of atoms: the engine of dynamics needs its slope only, not the gradient of
+    each pair's vector."""
+
+    @abc.abstractmethod
+    def pair_energy(
+        self,
+        distance: Float[Array, "pairs"],
+        first: Int[Array, "pairs"],
+        second: Int[Array, "pairs"],
+    ) -> Float[Array, "pairs"]:
+        """Energy of each pair, eV, exactly zero from the cut-off on.
+
+        Args:
+            distance: Å.
+            first, second: indices into `species`; in any order.
+        """
+
+    def evaluate(self, batch: Batch) -> Outputs:
+        """Each atom's half of its pair energies: pairs are listed in both directions."""
+        value = self.pair_energy(distances(batch.vectors), *pair_species(batch, self.species))
+        return Outputs(batch.sum_pairs(jnp.where(batch.pair_mask, 0.5 * value, 0)))

@@ -12,9 +12,13 @@ from jaxtyping import Array, Float, Int
 
 from karat.core.errors import BadInput
 from karat.core.units import COULOMB
-from karat.potentials.analytic.pairwise import atomic_number, by_pair, check_range, half_pair_sum
-from karat.potentials.batch import Batch
-from karat.potentials.native_protocol import AbstractNativePotential, NativePotential, Outputs
+from karat.potentials.analytic.pairwise import (
+    AbstractPairPotential,
+    atomic_number,
+    by_pair,
+    check_range,
+)
+from karat.potentials.native_protocol import NativePotential
 from karat.potentials.protocol import AbstractPotentialComponent
 
 WEIGHTS = np.array([0.18175, 0.50986, 0.28022, 0.02817])
@@ -94,7 +98,7 @@ def _switch(
     return cubic, quartic, constant
 
 
-class ZblModule(AbstractNativePotential):
+class ZblModule(AbstractPairPotential):
     """The pure function; parameters are tables over pairs of species."""
 
     strength: Float[Array, "species species"]
@@ -108,20 +112,20 @@ class ZblModule(AbstractNativePotential):
     continuity: int = eqx.field(static=True, default=2)
     needs_triplets: bool = eqx.field(static=True, default=False)
 
-    def evaluate(self, batch: Batch) -> Outputs:
-        def energy(
-            distance: Float[Array, "pairs"], first: Int[Array, "pairs"], second: Int[Array, "pairs"]
-        ) -> Float[Array, "pairs"]:
-            weights = jnp.asarray(WEIGHTS, dtype=distance.dtype)
-            decays = jnp.asarray(DECAYS, dtype=distance.dtype)
-            scaled = distance / by_pair(self.length, first, second)
-            screening = jnp.exp(-scaled[:, None] * decays[None, :]) @ weights
-            bare = by_pair(self.strength, first, second) / distance * screening
-            beyond = jnp.maximum(distance - self.inner, 0.0)
-            smooth = beyond**3 * (
-                by_pair(self.cubic, first, second) + by_pair(self.quartic, first, second) * beyond
-            )
-            pair = bare + smooth + by_pair(self.constant, first, second)
-            return jnp.where(distance < self.cutoff, pair, 0)
-
-        return Outputs(atom_energies=half_pair_sum(batch, self.species, energy))
+    def pair_energy(
+        self,
+        distance: Float[Array, "pairs"],
+        first: Int[Array, "pairs"],
+        second: Int[Array, "pairs"],
+    ) -> Float[Array, "pairs"]:
+        weights = jnp.asarray(WEIGHTS, dtype=distance.dtype)
+        decays = jnp.asarray(DECAYS, dtype=distance.dtype)
+        scaled = distance / by_pair(self.length, first, second)
+        screening = jnp.exp(-scaled[:, None] * decays[None, :]) @ weights
+        bare = by_pair(self.strength, first, second) / distance * screening
+        beyond = jnp.maximum(distance - self.inner, 0.0)
+        smooth = beyond**3 * (
+            by_pair(self.cubic, first, second) + by_pair(self.quartic, first, second) * beyond
+        )
+        pair = bare + smooth + by_pair(self.constant, first, second)
+        return jnp.where(distance < self.cutoff, pair, 0)

@@ -81,11 +81,11 @@ def advance(
             status, state, _, made = inner
             fresh = made == 0
             well = (status == RUNNING) & (state.step < end)
-            return well & (fresh | _complete(modules, plan, physics, rows, state, ahead=True))
+            return well & (fresh | _complete(modules, grid, physics, rows, state, ahead=True))
 
         def once(inner: tuple) -> tuple:
             _, old, buffer, made = inner
-            new, listed = _step(modules, plan, physics, rows, old)
+            new, listed = _step(modules, plan, grid, physics, rows, old)
             new = jax.tree.map(lambda a, b: jnp.where(listed, a, b), new, old)
             buffer = _record(physics, buffer, new, first, listed)
             status = jnp.where(listed, RUNNING, jnp.where(made == 0, OUTRUN, RUNNING))
@@ -113,7 +113,7 @@ def _cells(state: State) -> Array:
 
 
 def _step(
-    modules: Modules, plan: Plan, physics: Physics, rows: Rows, old: State
+    modules: Modules, plan: Plan, grid: Grid, physics: Physics, rows: Rows, old: State
 ) -> tuple[State, Bool[Array, ""]]:
     """One step, and whether all lists were complete for it."""
 
@@ -121,7 +121,7 @@ def _step(
         assert modules.inner is not None
         positions, cells = state.high + state.low, _cells(state)
         found = evaluate_rows(modules.inner, plan, physics.systems, rows, positions, cells)
-        return found.forces, _complete(modules, plan, physics, rows, state)
+        return found.forces, _complete(modules, grid, physics, rows, state)
 
     began = old.step >= 0
     moved, listed = before(physics, old, inner if modules.inner is not None else None)
@@ -133,19 +133,17 @@ def _step(
     found = evaluate_rows(modules.whole, plan, physics.systems, rows, positions, _cells(moved))
     new = after(physics, old, moved, found)
     # a system that jumped stands still again: its atoms are not counted
-    return new, _complete(modules, plan, physics, rows, new) & (listed | ~began)
+    return new, _complete(modules, grid, physics, rows, new) & (listed | ~began)
 
 
 def _complete(
-    modules: Modules, plan: Plan, physics: Physics, rows: Rows, state: State, ahead: bool = False
+    modules: Modules, grid: Grid, physics: Physics, rows: Rows, state: State, ahead: bool = False
 ) -> Bool[Array, ""]:
     """Whether rows hold all pairs within the cut-off, also after another step if `ahead`.
 
     With the cell C now and C₀ then, a pair within the cut-off r now was within
     r ‖C⁻¹C₀‖ + 2 max |moved| then, displacements being measured in C₀.
     """
-    if plan.reach == jnp.inf:
-        return jnp.asarray(True)
     systems = physics.systems
     positions = state.high + state.low
     stretch = jnp.asarray(0.0, positions.dtype)
@@ -159,7 +157,7 @@ def _complete(
     if ahead:
         speed = jnp.sqrt(jnp.max(jnp.sum(state.velocities**2, axis=1)))
         furthest = furthest + AHEAD * physics.timestep * speed
-    return modules.cutoff * (1 + stretch) + 2 * furthest <= plan.reach
+    return modules.cutoff * (1 + stretch) + 2 * furthest <= grid.reach
 
 
 def _record(physics: Physics, buffer: Buffer, state: State, first: Array, made: Array) -> Buffer:

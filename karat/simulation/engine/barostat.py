@@ -5,9 +5,13 @@ velocities by e^(-ε).
 
 Source: Bernetti & Bussi, J. Chem. Phys. 153, 114107 (2020), eq. 9 for the square root of the
 volume; Del Tatto, Raiteri, Bernetti & Bussi, Appl. Sci. 12, 1139 (2022) for the whole cell. Here ε
-is symmetric, so that the cell does not turn: rotations of the cell are no physical freedom, and
-leaving out their noise leaves the distribution of all shapes as it is. With ε the term k_B T/V of
-the paper's drift of the cell cancels against that of Itô's lemma.
+is symmetric: no step turns the cell (many about different axes can, a little). Rotations of the
+cell are no physical freedom, and leaving out their noise leaves the distribution of all shapes as
+it is. With ε the term k_B T/V of the paper's drift of the cell cancels against that of Itô's lemma.
+
+What is sampled has the weight e^(-(H + P V)/k_B T) dV (and the uniform measure of shapes) at fixed
+scaled positions and momenta: N atoms without forces give V^N e^(-P V/k_B T), or V^(N-1) where the
+thermostat keeps the centre of mass at rest.
 
 Checked: tests/simulation/engine/test_barostat.py, exact volumes of an ideal gas and of a crystal.
 """

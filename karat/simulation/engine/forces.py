@@ -9,26 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from karat.potentials.analytic.pairwise import AbstractPairPotential
 from karat.potentials.batch import Batch
 from karat.potentials.locality import strictly_local
 from karat.potentials.native_protocol import AbstractNativePotential, atom_virials
+from karat.simulation.engine.pair_forces import Forces, by_system, pair_forces
 from karat.simulation.engine.plan import Plan
 from karat.simulation.engine.rows import Rows, image_vectors, images_of, wrap
 from karat.simulation.engine.systems import Systems
-
-
-class Forces(eqx.Module):
-    """What moves atoms.
-
-    Attributes:
-        energies: eV, without reference energies.
-        forces: eV/Å, zero on padding.
-        virials: Σ v ⊗ ∂E/∂v = volume times stress (tension positive), eV.
-    """
-
-    energies: Float[Array, "systems"]
-    forces: Float[Array, "atoms 3"]
-    virials: Float[Array, "systems 3 3"]
 
 
 def evaluate_rows(
@@ -42,6 +30,8 @@ def evaluate_rows(
     """Forces at `positions`, which may not have moved so far that `rows` miss a pair."""
     wrapped = wrap(positions, rows.wraps, systems, cells)
     images = image_vectors(plan, cells)
+    if isinstance(module, AbstractPairPotential):
+        return pair_forces(module, plan, systems, rows, wrapped, images)
     if plan.blocks == 1 or not strictly_local(module):
         atoms = jnp.arange(systems.atoms, dtype=jnp.int32)
         listed = (rows.neighbours[: systems.atoms], rows.images[: systems.atoms])
@@ -65,9 +55,9 @@ def _whole(
         gradient, neighbours, num_segments=systems.atoms
     )
     return Forces(
-        energies=_by_system(atom_energies, systems.system, systems),
+        energies=by_system(atom_energies, systems.system, systems),
         forces=jnp.where(systems.real[:, None], forces, 0),
-        virials=_by_system(atom_virials(batch, gradient), systems.system, systems),
+        virials=by_system(atom_virials(batch, gradient), systems.system, systems),
     )
 
 
@@ -99,8 +89,8 @@ def _in_blocks(
         system = systems.system[centers]
         return pushed, (
             batch.sum_pairs(gradient),
-            _by_system(atom_energies, system, systems),
-            _by_system(atom_virials(batch, gradient), system, systems),
+            by_system(atom_energies, system, systems),
+            by_system(atom_virials(batch, gradient), system, systems),
         )
 
     start = jnp.zeros_like(wrapped)
@@ -174,10 +164,3 @@ def _gradient(module: AbstractNativePotential, batch: Batch) -> tuple[Array, Arr
 
     gradient, energies = jax.grad(total, has_aux=True)(batch.vectors)
     return energies, jnp.where(batch.pair_mask[:, None], gradient, 0)
-
-
-def _by_system(values: Array, system: Array, systems: Systems) -> Array:
-    if systems.count == 2:  # what padding has is zero
-        whole = jnp.sum(values, axis=0)
-        return jnp.stack([whole, jnp.zeros_like(whole)])
-    return jax.ops.segment_sum(values, system, num_segments=systems.count, indices_are_sorted=True)

@@ -10,6 +10,7 @@ Checked: tests/simulation/engine/test_rows.py.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -25,6 +26,10 @@ SPARE = 1.1
 """Room beyond what was needed when it was measured."""
 SHAKE = 0.1
 """Å, standard deviation of the moves that show how much room shaking atoms need."""
+BUILD_COST = 5.0
+"""What building rows costs, in evaluations of a cheap potential."""
+LEAST_SKIN, MOST_SKIN = 0.3, 2.0
+"""Å."""
 BLOCK_PAIRS = 40_000
 """Pairs that are evaluated together where a potential is strictly local: as many as fit into a
 processor's cache."""
@@ -38,7 +43,6 @@ class Plan:
     """Sizes; see the module's docstring.
 
     Attributes:
-        reach: Å; pairs closer than this are listed: cut-off and skin, or infinity.
         stencil: how many grid cells away neighbours are sought, in each direction.
         cells: grid cells of all systems.
         capacity: atoms in a grid cell.
@@ -47,7 +51,6 @@ class Plan:
         blocks: how many blocks there are.
     """
 
-    reach: float
     stencil: tuple[int, int, int]
     cells: int
     capacity: int
@@ -61,13 +64,16 @@ class Grid(eqx.Module):
 
     Attributes:
         counts: grid cells along each direction.
-        reach: how many of them away neighbours can be; at most the plan's stencil.
+        away: how many of them away neighbours can be; at most the plan's stencil.
         start: number of the first cell.
+        reach: Å; pairs closer than this are listed: cut-off and skin, or infinity. Not in the
+            plan: runs that differ in it only share what is compiled.
     """
 
     counts: Int[Array, "systems 3"]
-    reach: Int[Array, "systems 3"]
+    away: Int[Array, "systems 3"]
     start: Int[Array, "systems"]
+    reach: Float[Array, ""]
 
 
 def make_plan(
@@ -79,6 +85,7 @@ def make_plan(
     width: int,
     capacity: int,
     loose: bool,
+    dtype: np.dtype,
 ) -> tuple[Plan, Grid]:
     """A plan for these positions (padding left out) and cells (completed), and its grid.
 
@@ -87,6 +94,7 @@ def make_plan(
         reach: Å.
         width, capacity: at least these.
         loose: cells of crystals may shrink.
+        dtype: of positions.
     """
     counts: list[np.ndarray] = []
     reaches: list[np.ndarray] = []
@@ -95,11 +103,10 @@ def make_plan(
         inside = positions[end - size : end] @ np.linalg.inv(cells[i])
         heights = 1 / np.linalg.norm(np.linalg.inv(cells[i]), axis=0)
         extent = np.where(periodic[i], heights, np.ptp(inside, axis=0) * heights)
-        slack = np.where(periodic[i] & (not loose), 1.0, LOOSE)
-        count = _divisions(extent / (reach * slack), int(size))
-        away = np.ceil(reach * slack * count / np.maximum(extent, 1e-9) - 1e-9)
+        slack = reach * np.where(periodic[i] & (not loose), 1.0, LOOSE)
+        count, away = _divisions(extent, slack, periodic[i], int(size))
         counts.append(count)
-        reaches.append(np.where(periodic[i], away, count > 1).astype(int))
+        reaches.append(away)
     counts.append(np.ones(3, int))
     reaches.append(np.zeros(3, int))
     count_table, reach_table = np.array(counts), np.array(reaches)
@@ -109,7 +116,6 @@ def make_plan(
     rows = len(positions) + 1
     blocks = max(1, -(-rows * width // BLOCK_PAIRS))
     plan = Plan(
-        reach=reach,
         stencil=(stencil[0], stencil[1], stencil[2]),
         cells=int(numbers.sum()),
         capacity=capacity,
@@ -119,8 +125,9 @@ def make_plan(
     )
     grid = Grid(
         counts=jnp.asarray(count_table, jnp.int32),
-        reach=jnp.asarray(reach_table, jnp.int32),
+        away=jnp.asarray(reach_table, jnp.int32),
         start=jnp.asarray(start, jnp.int32),
+        reach=jnp.asarray(reach, dtype),
     )
     return plan, grid
 
@@ -161,12 +168,38 @@ def _shaken(structure: Structure, copies: int) -> Iterator[Float[np.ndarray, "at
         yield structure.positions + noise
 
 
-def _divisions(ratio: Float[np.ndarray, "3"], atoms: int) -> Int[np.ndarray, "3"]:
-    """Grid cells along each direction: as many as the reach allows, few beyond the atoms."""
-    count = np.maximum(1, np.floor(np.nan_to_num(ratio, posinf=1.0))).astype(int)
-    while np.prod(count, dtype=float) > 2 * atoms + 64:
-        count[np.argmax(count)] = max(1, count.max() // 2)
-    return count
+def _divisions(
+    extent: Float[np.ndarray, "3"],
+    reach: Float[np.ndarray, "3"],
+    periodic: Bool[np.ndarray, "3"],
+    atoms: int,
+) -> tuple[Int[np.ndarray, "3"], Int[np.ndarray, "3"]]:
+    """Grid cells along each direction and how many of them away neighbours can be; of several
+    divisions the one with the fewest candidates."""
+    best: tuple[float, Any, Any] = (np.inf, None, None)
+    for finer in (1, 2, 3):
+        wanted = np.nan_to_num(finer * extent / reach, posinf=1.0)
+        count = np.maximum(1, np.floor(wanted)).astype(int)
+        while np.prod(count, dtype=float) > 2 * atoms + 64:  # few cells beyond the atoms
+            count[np.argmax(count)] = max(1, count.max() // 2)
+        needed = np.ceil(reach * count / np.maximum(extent, 1e-9) - 1e-9)
+        away = np.where(periodic, needed, np.where(count > 1, np.minimum(needed, count - 1), 0))
+        mean = atoms / np.prod(count)
+        candidates = float(np.prod(2 * away + 1) * (mean + 2 * np.sqrt(mean) + 2))
+        if candidates < best[0]:
+            best = (candidates, count, away.astype(int))
+    return best[1], best[2]
+
+
+def best_skin(cutoff: float, step: float) -> float:
+    """Å beyond the cut-off with the least work, where atoms move up to `step` (Å) in a step.
+
+    Work per step is (1 + s/r)³ (1 + c/s): pairs in the rows, and building them every s/(2 step)
+    steps, which costs as much as `BUILD_COST` steps; c = 2 step BUILD_COST.
+    """
+    ratio = 2 * step * BUILD_COST
+    skin = -ratio / 3 + math.sqrt((ratio / 3) ** 2 + ratio * cutoff / 3)
+    return float(min(max(skin, LEAST_SKIN), MOST_SKIN))
 
 
 def roomier(needed: int, spare: float = SPARE) -> int:

@@ -51,16 +51,25 @@ def build_rows(
     positions: Float[Array, "atoms 3"],
     cells: Float[Array, "systems 3 3"],
 ) -> Rows:
-    """All pairs closer than the plan's reach; block after block, so that memory is bounded."""
+    """All pairs closer than the reach; block after block, so that memory is bounded."""
     inside, wraps, narrow = _scaled(plan, grid, systems, positions, cells)
     counts = grid.counts[systems.system]
     place = jnp.minimum((inside * counts.astype(inside.dtype)).astype(jnp.int32), counts - 1)
-    members, fullest = _members(plan, grid, systems, place)
+    number = (place[:, 0] * counts[:, 1] + place[:, 1]) * counts[:, 2] + place[:, 2]
+    number = jnp.where(systems.real, number + grid.start[systems.system], plan.cells)
+    members, fullest = _members(plan, systems, number)
     wrapped = wrap(positions, wraps, systems, cells)
-    images = image_vectors(plan, cells)
-    search = partial(_search, plan, grid, systems, place, members, wrapped, images)
+    table = _Table(
+        number=number,
+        members=members,
+        around=_around(plan, grid, systems),
+        wrapped=wrapped,
+        inside=wrapped[members].transpose(2, 0, 1),
+        images=image_vectors(plan, cells),
+        reach=grid.reach,
+    )
     first = jnp.arange(plan.blocks, dtype=jnp.int32) * plan.block
-    neighbours, codes, widest = jax.lax.map(search, first)
+    neighbours, codes, widest = jax.lax.map(partial(_search, plan, systems, table), first)
     rows = plan.blocks * plan.block
     needed = jnp.stack([jnp.max(widest), fullest])
     room = jnp.array([plan.width, plan.capacity], jnp.int32)
@@ -126,20 +135,39 @@ def _scaled(
     origin = jnp.where(systems.periodic, 0, low)
     inside = (scaled - wraps - origin[systems.system]) / extent[systems.system]
     heights = extent / jnp.sqrt(jnp.sum(inverse * inverse, axis=1))
-    ratio = grid.reach.astype(heights.dtype) / grid.counts.astype(heights.dtype)
-    covered = heights * ratio >= plan.reach * (1 - 1e-6)
+    ratio = grid.away.astype(heights.dtype) / grid.counts.astype(heights.dtype)
+    covered = heights * ratio >= grid.reach * (1 - 1e-6)
     searched = systems.periodic | (grid.counts > 1)
     searched = searched.at[-1].set(False)
     return jnp.clip(inside, 0, 1), wraps, jnp.any(searched & ~covered)
 
 
+class _Table(eqx.Module):
+    """Everything that a block's search looks up.
+
+    Attributes:
+        number: grid cell of each atom; an empty one for padding.
+        members: atoms of each grid cell.
+        around: grid cells around each, and the image in which each lies.
+        wrapped: positions.
+        inside: positions of `members`, axis by axis.
+        images: see `image_vectors`.
+        reach: Å.
+    """
+
+    number: Int[Array, "atoms"]
+    members: Int[Array, "cells capacity"]
+    around: tuple[Int[Array, "cells stencil"], Int[Array, "cells stencil"]]
+    wrapped: Float[Array, "atoms 3"]
+    inside: Float[Array, "3 cells capacity"]
+    images: Float[Array, "_ 3"]
+    reach: Float[Array, ""]
+
+
 def _members(
-    plan: Plan, grid: Grid, systems: Systems, place: Int[Array, "atoms 3"]
+    plan: Plan, systems: Systems, number: Int[Array, "atoms"]
 ) -> tuple[Int[Array, "cells capacity"], Int[Array, ""]]:
-    """The atoms of each grid cell (a last one is empty), and how many the fullest has."""
-    counts = grid.counts[systems.system]
-    number = (place[:, 0] * counts[:, 1] + place[:, 1]) * counts[:, 2] + place[:, 2]
-    number = jnp.where(systems.real, number + grid.start[systems.system], plan.cells + 1)
+    """The atoms of each grid cell (the last one is empty), and how many the fullest has."""
     order = jnp.argsort(number, stable=True)
     ranked = number[order]
     atoms = jnp.arange(systems.atoms, dtype=jnp.int32)
@@ -150,27 +178,21 @@ def _members(
 
 
 def _search(
-    plan: Plan,
-    grid: Grid,
-    systems: Systems,
-    place: Array,
-    members: Array,
-    wrapped: Array,
-    images: Array,
-    first: Array,
+    plan: Plan, systems: Systems, table: _Table, first: Array
 ) -> tuple[Array, Array, Array]:
     """Rows of one block: neighbours, images, and the length of the longest."""
     last = systems.atoms - 1
     atoms = jnp.minimum(first + jnp.arange(plan.block, dtype=jnp.int32), last)
-    system = systems.system[atoms]
-    cell, codes = _around(plan, grid, systems, place[atoms], system)
-    found = members[cell]
-    base = (system * images_of(plan))[:, None]
-    shift = images[base + codes] - wrapped[atoms][:, None]
-    vectors = wrapped[members][cell] + shift[:, :, None]
-    near = jnp.sum(vectors * vectors, axis=3) < plan.reach**2
+    cell, codes = (part[table.number[atoms]] for part in table.around)
+    found = table.members[cell]
+    base = (systems.system[atoms] * images_of(plan))[:, None]
+    shift = table.images[base + codes] - table.wrapped[atoms][:, None]
+    squared = jnp.zeros(found.shape, shift.dtype)
+    for axis in range(3):
+        squared = squared + (table.inside[axis][cell] + shift[:, :, axis, None]) ** 2
     own = (codes == images_of(plan) // 2)[:, :, None] & (found == atoms[:, None, None])
-    near = near & (found != last) & ~own & (atoms != last)[:, None, None]
+    near = (squared < table.reach**2) & (found != last) & ~own & (atoms != last)[:, None, None]
+    near = jax.lax.optimization_barrier(near)  # else XLA computes it again for each use
     slot, length = _slots(near)
     width = plan.width
     target = jnp.where(near & (slot < width), slot, width)
@@ -212,18 +234,24 @@ def _triangle(size: int) -> Float[Array, "size size"]:
 
 
 def _around(
-    plan: Plan, grid: Grid, systems: Systems, place: Array, system: Array
-) -> tuple[Int[Array, "atoms stencil"], Int[Array, "atoms stencil"]]:
-    """Grid cells around each atom's and the image in which each is; an empty cell where the
+    plan: Plan, grid: Grid, systems: Systems
+) -> tuple[Int[Array, "cells stencil"], Int[Array, "cells stencil"]]:
+    """Grid cells around each and the image in which each lies; the empty last cell where the
     system ends or does not look so far."""
+    numbers = jnp.arange(plan.cells + 1, dtype=jnp.int32)
+    system = jnp.searchsorted(grid.start, numbers, side="right").astype(jnp.int32) - 1
+    counts, local = grid.counts[system], numbers - grid.start[system]
+    rest = local // counts[:, 2]
+    place = jnp.stack([rest // counts[:, 1], rest % counts[:, 1], local % counts[:, 2]], axis=1)
     steps = jnp.asarray(_shifts(plan), jnp.int32)
-    counts, periodic = grid.counts[system][:, None], systems.periodic[system][:, None]
+    counts, periodic = counts[:, None], systems.periodic[system][:, None]
     target = place[:, None] + steps[None]
     shift = jnp.where(periodic, target // counts, 0)
     there = target - shift * counts
-    exists = (there >= 0) & (there < counts) & (jnp.abs(steps)[None] <= grid.reach[system][:, None])
+    exists = (there >= 0) & (there < counts) & (jnp.abs(steps)[None] <= grid.away[system][:, None])
     number = (there[..., 0] * counts[..., 1] + there[..., 1]) * counts[..., 2] + there[..., 2]
-    number = jnp.where(jnp.all(exists, axis=2), number + grid.start[system][:, None], plan.cells)
+    exists = jnp.all(exists, axis=2) & (numbers < plan.cells)[:, None]
+    number = jnp.where(exists, number + grid.start[system][:, None], plan.cells)
     m1, m2, m3 = plan.stencil
     code = ((shift[..., 0] + m1) * (2 * m2 + 1) + shift[..., 1] + m2) * (2 * m3 + 1)
     return number, code + shift[..., 2] + m3

@@ -18,9 +18,18 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from karat.core.errors import BadInput, CalculationFailed, KaratError
+from karat.core.units import ACCELERATION, BOLTZMANN
 from karat.potentials.native_protocol import NativePotential
 from karat.simulation.engine.advance import FULL, OUTRUN, Buffer, Modules, advance
-from karat.simulation.engine.plan import Grid, Plan, fullest_cell, longest_row, make_plan, roomier
+from karat.simulation.engine.plan import (
+    Grid,
+    Plan,
+    best_skin,
+    fullest_cell,
+    longest_row,
+    make_plan,
+    roomier,
+)
 from karat.simulation.engine.rows import build_rows
 from karat.simulation.engine.saved import Saved, load_state, save_state
 from karat.simulation.engine.state import Physics, State, make_physics, start_state
@@ -34,11 +43,12 @@ REPORTS = 20
 """A run is cut into at least this many pieces, for progress."""
 ALL_PAIRS = 24
 """Molecules up to this size list every pair once and for all."""
-SKIN = 0.5
-"""Å beyond the cut-off, at first; doubled, up to `WIDEST`, when one single step outruns it."""
+FASTEST = 3.5
+"""The fastest of some hundred atoms, in standard deviations of one velocity component."""
 HOST_ATOMS = 20_000
 """Up to this many, the neighbours of the start are counted on the host."""
 WIDEST = 8 * MAX_STEP_ANGSTROM
+"""Å; a skin that one step outruns is doubled up to this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +104,7 @@ class NativeRun:
         self.state: State = start_state(structures, velocities, settings, self._dtype)
         self.seconds, self.builds = 0.0, 0
         self.failures: dict[int, KaratError] = {}  # of potentials that are not native
-        self._skin = SKIN
+        self._skin = self._first_skin(velocities)
         if saved is None:
             self._plan, self._grid = self._planned(1, 1)
             self._measure()
@@ -145,34 +155,45 @@ class NativeRun:
         reached = int(self.state.step) // every
         return self._fetch(first, reached - first + 1)
 
-    def _cutoff(self) -> float:
-        return self._modules.cutoff
+    def _first_skin(self, velocities: Sequence[np.ndarray]) -> float:
+        settings, mass = self._settings, np.asarray(self._systems.mass, float)[:-1].min()
+        warmest = max(settings.temperature_k, settings.last_temperature_k)
+        speed = FASTEST * np.sqrt(BOLTZMANN * warmest * ACCELERATION / mass)
+        given = max(float(np.linalg.norm(own, axis=1).max()) for own in velocities)
+        return best_skin(self._modules.cutoff, settings.timestep_fs * max(speed, given))
 
-    def _planned(self, width: int, capacity: int) -> tuple[Plan, Grid]:
+    @property
+    def _reach(self) -> float:
         alone = not np.asarray(self._systems.periodic).any()
         largest = max(len(structure) for structure in self._structures)
-        reach = np.inf if alone and largest <= ALL_PAIRS else self._cutoff() + self._skin
-        if reach == np.inf:
+        if alone and largest <= ALL_PAIRS:
+            return float("inf")
+        return float(self._modules.cutoff + self._skin)
+
+    def _planned(self, width: int, capacity: int) -> tuple[Plan, Grid]:
+        largest = max(len(structure) for structure in self._structures)
+        if self._reach == np.inf:
             width, capacity = max(largest - 1, 1), largest
         return make_plan(
             periodic=np.array([s.periodic for s in self._structures]),
             sizes=np.array([len(s) for s in self._structures]),
             positions=np.asarray(self.state.high, float)[:-1],
             cells=np.asarray(self.state.cells, float)[:-1],
-            reach=float(reach),
+            reach=self._reach,
             width=width,
             capacity=capacity,
             loose=self._settings.barostat != "none",
+            dtype=self._dtype,
         )
 
     def _measure(self) -> None:
         """Widths that hold the start: counted on the host, or where memory is dear by the device,
         which must be compiled for it."""
-        if self._plan.reach == np.inf:
+        if self._reach == np.inf:
             return
         if self._systems.atoms <= HOST_ATOMS:
             cells = fullest_cell(self._grid, self._structures)
-            self._grow(np.array([longest_row(self._structures, self._plan.reach), cells]))
+            self._grow(np.array([longest_row(self._structures, self._reach), cells]))
             return
         for _ in range(2):  # the first finds how full a grid cell is: rows may miss some
             needed = np.asarray(

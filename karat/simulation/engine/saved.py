@@ -36,7 +36,7 @@ class Saved:
         arrays["skin"] = np.asarray(self.skin, np.float64)
         if self.plan is None or self.grid is None:
             return arrays
-        for name in (*SIZES, "stencil", "reach"):
+        for name in (*SIZES, "stencil"):
             arrays[f"plan.{name}"] = np.asarray(getattr(self.plan, name))
         for name in GRID:
             arrays[f"grid.{name}"] = np.asarray(getattr(self.grid, name))
@@ -55,8 +55,7 @@ class Saved:
                 return cls(state, None, None, float(arrays["skin"]))
             sizes = {name: int(arrays[f"plan.{name}"]) for name in SIZES}
             first, second, third = (int(value) for value in arrays["plan.stencil"])
-            reach = float(arrays["plan.reach"])
-            plan = Plan(reach=reach, stencil=(first, second, third), **sizes)
+            plan = Plan(stencil=(first, second, third), **sizes)
             grid = Grid(**{name: jnp.asarray(arrays[f"grid.{name}"]) for name in GRID})
             return cls(state, plan, grid, float(arrays["skin"]))
         except KeyError as error:
@@ -68,7 +67,7 @@ class Saved:
 
 STATE = tuple(field.name for field in dataclasses.fields(State))
 SIZES = ("cells", "capacity", "width", "block", "blocks")
-GRID = ("counts", "reach", "start")
+GRID = ("counts", "away", "start", "reach")
 
 
 def save_state(state: State, plan: Plan | None, grid: Grid | None, skin: float) -> Saved:

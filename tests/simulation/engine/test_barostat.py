@@ -109,7 +109,7 @@ SHAPE = {"langevin": ATOMS + 1, "velocity-rescaling": ATOMS, "nose-hoover": ATOM
 )
 def test_volumes_of_an_ideal_gas_and_of_an_elastic_cell_are_exact(integrate, ensemble):
     shape, unit = SHAPE[ensemble], THERMAL / PRESSURE
-    gas = settings(ensemble, "isotropic", 1 / PRESSURE, 75, 1)
+    gas = settings(ensemble, "isotropic", 1 / PRESSURE, 50, 1)
     found = volumes(integrate(systems(shape * unit), gas, GAS))[8:] / unit
     # k_B T V/P is Gamma(shape); steps of 1/100 of the relaxation: variance to 1/200
     check_means(found, shape)
@@ -186,7 +186,7 @@ def test_volumes_and_shapes_of_whole_cells_are_exact(integrate, ensemble):
     check_means(found, shape)
     check_means((found - shape) ** 2, shape, bias=0.02 * shape)
 
-    elastic = settings(ensemble, "full", SOFT, 75, 4)
+    elastic = settings(ensemble, "full", SOFT, 50, 4)
     run = integrate(systems(140.0), elastic, ELASTIC)
     cells, weights = exact_shapes(shape - 1)
     for value, exact in zip(invariants(run.cells[8:]), invariants(cells)):

@@ -97,6 +97,6 @@ def test_rows_hold_triplets(make_bpnn):
 
 
 def test_plans_are_equal_when_their_sizes_are():
-    plan = engine_plan.Plan(5.0, (1, 1, 1), 10, 4, 20, 50, 1)
+    plan = engine_plan.Plan((1, 1, 1), 10, 4, 20, 50, 1)
     assert plan == dataclasses.replace(plan)
     assert hash(plan) == hash(dataclasses.replace(plan))

@@ -58,6 +58,7 @@ def listed(structures, reach, loose=False, shift=0.0, width=None):
         "cells": pack_cells(structures)[:-1],
         "reach": reach,
         "loose": loose,
+        "dtype": np.dtype("float64"),
     }
     _, grid = make_plan(**args, width=width, capacity=1)
     plan, grid = make_plan(**args, width=width, capacity=fullest_cell(grid, structures) + 1)
@@ -137,6 +138,7 @@ def test_a_cell_that_shrank_below_its_grid_is_said():
         "reach": 4.0,
         "width": 40,
         "capacity": 40,
+        "dtype": np.dtype("float64"),
     }
     systems = pack_systems([structure], np.dtype("float64"))
     cells = pack_cells([structure])
