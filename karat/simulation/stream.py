@@ -108,7 +108,7 @@ def stream_dynamics(
     found = store.load()
     header = _header(structures, settings, seeds, identity or {})
     if found is None:
-        for structure in structures:
+        for structure in {one.digest: one for one in structures}.values():
             check_overlap(structure)
             check_timestep(potential, structure, settings)
     else:

@@ -33,6 +33,8 @@ LEAST_SKIN, MOST_SKIN = 0.3, 2.0
 BLOCK_PAIRS = 40_000
 """Pairs that are evaluated together where a potential is strictly local: as many as fit into a
 processor's cache."""
+NEAREST_COST = 1.0
+"""What a candidate costs that is looked up in its nearest image, in candidates of a grid."""
 LOOSE = 1.1
 """Cells of a grid are made this much wider than needed along directions that do not repeat, and
 where cells of crystals may shrink."""
@@ -49,6 +51,8 @@ class Plan:
         width: neighbours of an atom.
         block: atoms that are evaluated together.
         blocks: how many blocks there are.
+        nearest: all atoms of a system are candidates, each in its nearest image: for few atoms
+            in cells wider than twice the reach.
     """
 
     stencil: tuple[int, int, int]
@@ -57,6 +61,7 @@ class Plan:
     width: int
     block: int
     blocks: int
+    nearest: bool = False
 
 
 class Grid(eqx.Module):
@@ -99,17 +104,26 @@ def make_plan(
     counts: list[np.ndarray] = []
     reaches: list[np.ndarray] = []
     ends = np.cumsum(sizes)
+    work = 0.0
+    nearest = bool(reach < np.inf)
     for i, (size, end) in enumerate(zip(sizes, ends)):
         inside = positions[end - size : end] @ np.linalg.inv(cells[i])
         heights = 1 / np.linalg.norm(np.linalg.inv(cells[i]), axis=0)
         extent = np.where(periodic[i], heights, np.ptp(inside, axis=0) * heights)
         slack = reach * np.where(periodic[i] & (not loose), 1.0, LOOSE)
-        count, away = _divisions(extent, slack, periodic[i], int(size))
+        count, away, candidates = _divisions(extent, slack, periodic[i], int(size))
+        work += size * (candidates - NEAREST_COST * size)
+        nearest = nearest and bool((~periodic[i] | (heights > 2 * slack)).all())
         counts.append(count)
         reaches.append(away)
     counts.append(np.ones(3, int))
     reaches.append(np.zeros(3, int))
     count_table, reach_table = np.array(counts), np.array(reaches)
+    nearest = bool(nearest and work > 0)
+    if nearest:
+        count_table, reach_table = np.ones_like(count_table), np.zeros_like(reach_table)
+        reach_table[0] = 1  # images to name
+        capacity = int(sizes.max())
     numbers = np.prod(count_table, axis=1)
     start = np.concatenate([[0], np.cumsum(numbers)[:-1]])
     stencil = tuple(int(value) for value in reach_table.max(axis=0))
@@ -122,6 +136,7 @@ def make_plan(
         width=width,
         block=-(-rows // blocks),
         blocks=blocks,
+        nearest=nearest,
     )
     grid = Grid(
         counts=jnp.asarray(count_table, jnp.int32),
@@ -173,9 +188,9 @@ def _divisions(
     reach: Float[np.ndarray, "3"],
     periodic: Bool[np.ndarray, "3"],
     atoms: int,
-) -> tuple[Int[np.ndarray, "3"], Int[np.ndarray, "3"]]:
-    """Grid cells along each direction and how many of them away neighbours can be; of several
-    divisions the one with the fewest candidates."""
+) -> tuple[Int[np.ndarray, "3"], Int[np.ndarray, "3"], float]:
+    """Grid cells along each direction, how many of them away neighbours can be, and how many
+    candidates an atom has; of several divisions the one with the fewest."""
     best: tuple[float, Any, Any] = (np.inf, None, None)
     for finer in (1, 2, 3):
         wanted = np.nan_to_num(finer * extent / reach, posinf=1.0)
@@ -188,7 +203,7 @@ def _divisions(
         candidates = float(np.prod(2 * away + 1) * (mean + 2 * np.sqrt(mean) + 2))
         if candidates < best[0]:
             best = (candidates, count, away.astype(int))
-    return best[1], best[2]
+    return best[1], best[2], best[0]
 
 
 def best_skin(cutoff: float, step: float) -> float:

@@ -69,7 +69,8 @@ def build_rows(
         reach=grid.reach,
     )
     first = jnp.arange(plan.blocks, dtype=jnp.int32) * plan.block
-    neighbours, codes, widest = jax.lax.map(partial(_search, plan, systems, table), first)
+    search = partial(_search_nearest, cells) if plan.nearest else _search
+    neighbours, codes, widest = jax.lax.map(partial(search, plan, systems, table), first)
     rows = plan.blocks * plan.block
     needed = jnp.stack([jnp.max(widest), fullest])
     room = jnp.array([plan.width, plan.capacity], jnp.int32)
@@ -193,24 +194,63 @@ def _search(
     own = (codes == images_of(plan) // 2)[:, :, None] & (found == atoms[:, None, None])
     near = (squared < table.reach**2) & (found != last) & ~own & (atoms != last)[:, None, None]
     near = jax.lax.optimization_barrier(near)  # else XLA computes it again for each use
+    neighbours, chosen, length = _compact(plan, systems, atoms, found, near)
+    image = jnp.take_along_axis(codes, jnp.maximum(chosen, 0) // plan.capacity, axis=1)
+    return neighbours, jnp.where(chosen < 0, images_of(plan) // 2, image), length
+
+
+def _search_nearest(
+    cells: Array, plan: Plan, systems: Systems, table: _Table, first: Array
+) -> tuple[Array, Array, Array]:
+    """As `_search`, among all atoms of each system, each in its nearest image."""
+    last = systems.atoms - 1
+    atoms = jnp.minimum(first + jnp.arange(plan.block, dtype=jnp.int32), last)
+    system = table.number[atoms]
+    found = table.members[system]
+    cell = jnp.concatenate([cells, jnp.eye(3, dtype=cells.dtype)[None]])[system]
+    inverse = jnp.linalg.inv(cell)
+    turns = systems.periodic[jnp.minimum(system, systems.count - 1)]
+    vectors = [
+        table.inside[axis][system] - table.wrapped[atoms][:, axis, None] for axis in range(3)
+    ]
+    shifts = []
+    for axis in range(3):
+        scaled = sum(vectors[k] * inverse[:, k, axis, None] for k in range(3))
+        shifts.append(jnp.where(turns[:, axis, None], -jnp.round(scaled), 0))
+    squared = jnp.zeros(found.shape, table.wrapped.dtype)
+    for axis in range(3):
+        moved = vectors[axis] + sum(shifts[k] * cell[:, k, axis, None] for k in range(3))
+        squared = squared + moved * moved
+    codes = ((shifts[0] + 1) * 9 + (shifts[1] + 1) * 3 + shifts[2] + 1).astype(jnp.int32)
+    near = (squared < table.reach**2) & (found != last) & (found != atoms[:, None])
+    near = jax.lax.optimization_barrier(near & (atoms != last)[:, None])
+    neighbours, chosen, length = _compact(plan, systems, atoms, found[:, None], near[:, None])
+    image = jnp.take_along_axis(codes, jnp.maximum(chosen, 0), axis=1)
+    return neighbours, jnp.where(chosen < 0, images_of(plan) // 2, image), length
+
+
+def _compact(
+    plan: Plan,
+    systems: Systems,
+    atoms: Int[Array, "block"],
+    found: Int[Array, "block stencil capacity"],
+    near: Bool[Array, "block stencil capacity"],
+) -> tuple[Int[Array, "block width"], Int[Array, "block width"], Int[Array, ""]]:
+    """Those of `found` that are near, in rows; which candidate each is, -1 where a row has less;
+    and the length of the longest row."""
     slot, length = _slots(near)
-    width = plan.width
+    width, last = plan.width, systems.atoms - 1
     target = jnp.where(near & (slot < width), slot, width)
     target = target + jnp.arange(plan.block, dtype=jnp.int32)[:, None, None] * (width + 1)
-    candidates = jnp.arange(cell.shape[1] * plan.capacity, dtype=jnp.int32)
-    # where there is no neighbour, the row of the padding atom names a real one: never itself
+    candidates = jnp.arange(found.shape[1] * found.shape[2], dtype=jnp.int32)
     chosen = jnp.full(plan.block * (width + 1), -1, jnp.int32)
     chosen = chosen.at[target.reshape(-1)].set(jnp.tile(candidates, plan.block))
     chosen = chosen.reshape(plan.block, width + 1)[:, :width]
+    # where there is no neighbour, the row of the padding atom names a real one: never itself
     empty = jnp.where(atoms == last, 0, last)[:, None]
     there = jnp.maximum(chosen, 0)
     neighbours = jnp.take_along_axis(found.reshape(plan.block, -1), there, axis=1)
-    image = jnp.take_along_axis(codes, there // plan.capacity, axis=1)
-    return (
-        jnp.where(chosen < 0, empty, neighbours),
-        jnp.where(chosen < 0, images_of(plan) // 2, image),
-        jnp.max(length),
-    )
+    return jnp.where(chosen < 0, empty, neighbours), chosen, jnp.max(length)
 
 
 def _slots(
@@ -221,12 +261,22 @@ def _slots(
     Running sums as products with triangular matrices: a CPU does them faster than scans; whole
     numbers up to 2²⁴ are exact.
     """
+    block, stencil, capacity = near.shape
+    if stencil == 1:  # cut the one long row into pieces
+        stencil = -(-capacity // PIECE)
+        extra = ((0, 0), (0, 0), (0, stencil * PIECE - capacity))
+        slot, length = _slots(jnp.pad(near, extra).reshape(block, stencil, PIECE))
+        return slot.reshape(block, 1, -1)[:, :, :capacity], length
     ones = near.astype(jnp.float32)
-    within = jnp.einsum("bsc,cd->bsd", ones, _triangle(near.shape[2]), precision="highest")
+    within = jnp.einsum("bsc,cd->bsd", ones, _triangle(capacity), precision="highest")
     each = within[:, :, -1]
-    upto = jnp.einsum("bs,st->bt", each, _triangle(near.shape[1]), precision="highest")
+    upto = jnp.einsum("bs,st->bt", each, _triangle(stencil), precision="highest")
     slot = within - 1 + (upto - each)[:, :, None]
     return slot.astype(jnp.int32), upto[:, -1].astype(jnp.int32)
+
+
+PIECE = 24
+"""Candidates whose running sum is one product."""
 
 
 def _triangle(size: int) -> Float[Array, "size size"]:

@@ -36,7 +36,7 @@ class Saved:
         arrays["skin"] = np.asarray(self.skin, np.float64)
         if self.plan is None or self.grid is None:
             return arrays
-        for name in (*SIZES, "stencil"):
+        for name in (*SIZES, "stencil", "nearest"):
             arrays[f"plan.{name}"] = np.asarray(getattr(self.plan, name))
         for name in GRID:
             arrays[f"grid.{name}"] = np.asarray(getattr(self.grid, name))
@@ -54,8 +54,9 @@ class Saved:
             if "plan.width" not in arrays:
                 return cls(state, None, None, float(arrays["skin"]))
             sizes = {name: int(arrays[f"plan.{name}"]) for name in SIZES}
+            nearest = bool(arrays["plan.nearest"])
             first, second, third = (int(value) for value in arrays["plan.stencil"])
-            plan = Plan(stencil=(first, second, third), **sizes)
+            plan = Plan(stencil=(first, second, third), nearest=nearest, **sizes)
             grid = Grid(**{name: jnp.asarray(arrays[f"grid.{name}"]) for name in GRID})
             return cls(state, plan, grid, float(arrays["skin"]))
         except KeyError as error:

@@ -194,7 +194,7 @@ def add(high: Array, low: Array, change: Array) -> tuple[Array, Array]:
 
 
 def select(mask: Array, one: Array, other: Array) -> Array:
-    """`one` where `mask` (over the first axis) holds."""
+    """`one` where `mask` (over the first axis, or of one entry) holds."""
     return jnp.where(mask.reshape(mask.shape + (1,) * (one.ndim - mask.ndim)), one, other)
 
 

@@ -178,6 +178,8 @@ def _moved(physics: Physics, old: State, new: State) -> Float[Array, "atoms 3"]:
 
 def _any(mask: Bool[Array, "atoms"], systems: Systems) -> Bool[Array, "systems"]:
     """Whether it holds for an atom of each system."""
+    if systems.count == 2:
+        return jnp.stack([jnp.any(mask & systems.real), jnp.asarray(False)])
     counted = jax.ops.segment_sum(
         mask.astype(jnp.int32), systems.system, num_segments=systems.count,
         indices_are_sorted=True,
@@ -187,7 +189,7 @@ def _any(mask: Bool[Array, "atoms"], systems: Systems) -> Bool[Array, "systems"]
 
 def _keep(systems: Systems, well: Bool[Array, "systems"], old: State, new: State) -> State:
     """`new` for systems that are well, `old` for others."""
-    by_atom = well[systems.system]
+    by_atom = well[:1] if systems.count == 2 else well[systems.system]
     chosen = {}
     for name in ("high", "low", "velocities", "forces", "fast"):
         one, other = getattr(new, name), getattr(old, name)
