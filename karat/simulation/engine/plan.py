@@ -101,6 +101,41 @@ def make_plan(
         loose: cells of crystals may shrink.
         dtype: of positions.
     """
+    count_table, away, nearest = _grids(periodic, sizes, positions, cells, reach, loose)
+    if nearest:
+        capacity = int(sizes.max())
+    numbers = np.prod(count_table, axis=1)
+    start = np.concatenate([[0], np.cumsum(numbers)[:-1]])
+    stencil = tuple(int(value) for value in away.max(axis=0))
+    rows = len(positions) + 1
+    blocks = max(1, -(-rows * width // BLOCK_PAIRS))
+    plan = Plan(
+        stencil=(stencil[0], stencil[1], stencil[2]),
+        cells=int(numbers.sum()),
+        capacity=capacity,
+        width=width,
+        block=-(-rows // blocks),
+        blocks=blocks,
+        nearest=nearest,
+    )
+    grid = Grid(
+        counts=jnp.asarray(count_table, jnp.int32),
+        away=jnp.asarray(away, jnp.int32),
+        start=jnp.asarray(start, jnp.int32),
+        reach=jnp.asarray(reach, dtype),
+    )
+    return plan, grid
+
+
+def _grids(
+    periodic: Bool[np.ndarray, "systems 3"],
+    sizes: Int[np.ndarray, "systems"],
+    positions: Float[np.ndarray, "atoms 3"],
+    cells: Float[np.ndarray, "systems 3 3"],
+    reach: float,
+    loose: bool,
+) -> tuple[Int[np.ndarray, "all 3"], Int[np.ndarray, "all 3"], bool]:
+    """`Grid.counts` and `Grid.away` of all systems and the padding, and `Plan.nearest`."""
     counts: list[np.ndarray] = []
     reaches: list[np.ndarray] = []
     ends = np.cumsum(sizes)
@@ -123,28 +158,7 @@ def make_plan(
     if nearest:
         count_table, reach_table = np.ones_like(count_table), np.zeros_like(reach_table)
         reach_table[0] = 1  # images to name
-        capacity = int(sizes.max())
-    numbers = np.prod(count_table, axis=1)
-    start = np.concatenate([[0], np.cumsum(numbers)[:-1]])
-    stencil = tuple(int(value) for value in reach_table.max(axis=0))
-    rows = len(positions) + 1
-    blocks = max(1, -(-rows * width // BLOCK_PAIRS))
-    plan = Plan(
-        stencil=(stencil[0], stencil[1], stencil[2]),
-        cells=int(numbers.sum()),
-        capacity=capacity,
-        width=width,
-        block=-(-rows // blocks),
-        blocks=blocks,
-        nearest=nearest,
-    )
-    grid = Grid(
-        counts=jnp.asarray(count_table, jnp.int32),
-        away=jnp.asarray(reach_table, jnp.int32),
-        start=jnp.asarray(start, jnp.int32),
-        reach=jnp.asarray(reach, dtype),
-    )
-    return plan, grid
+    return count_table, reach_table, nearest
 
 
 def longest_row(structures: Sequence[Structure], reach: float) -> int:
