@@ -85,14 +85,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="a trained .karat file")
     parser.add_argument("--start", type=Path, help="a structure of it")
+    parser.add_argument("--no-silicon", action="store_true", help="the model only")
     parser.add_argument("--ps", type=float, default=PICOSECONDS)
     parser.add_argument("--dtype", choices=["float64", "float32"], nargs="*")
     options = parser.parse_args()
     print(platform.platform(), platform.machine(), "jax", jax.__version__, jax.devices()[0])
     for dtype in options.dtype or ["float64", "float32"]:
-        silicon = StillingerWeber(preset="Si", dtype=dtype).load()
-        start = crystal("Si", "diamond", a=5.431, cubic=True, supercell=(2, 2, 2))
-        drift("Stillinger-Weber Si", silicon, start, 1.0, options.ps)
+        if not options.no_silicon:
+            silicon = StillingerWeber(preset="Si", dtype=dtype).load()
+            start = crystal("Si", "diamond", a=5.431, cubic=True, supercell=(2, 2, 2))
+            drift("Stillinger-Weber Si", silicon, start, 1.0, options.ps)
         if options.model:
             again = load(options.model, dtype)
             drift("bpnn AcAc", again, from_file(options.start)[0], 0.5, options.ps)

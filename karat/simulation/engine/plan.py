@@ -26,8 +26,8 @@ SPARE = 1.1
 """Room beyond what was needed when it was measured."""
 SHAKE = 0.1
 """Å, standard deviation of the moves that show how much room shaking atoms need."""
-BUILD_COST = 5.0
-"""What building rows costs, in evaluations of a cheap potential."""
+BUILD_COST, PAIR_BUILD_COST = 5.0, 14.0
+"""What building rows costs, in evaluations of a cheap potential, or of a sum over pairs."""
 LEAST_SKIN, MOST_SKIN = 0.3, 2.0
 """Å."""
 BLOCK_PAIRS = 40_000
@@ -157,7 +157,7 @@ def _grids(
     nearest = bool(nearest and work > 0)
     if nearest:
         count_table, reach_table = np.ones_like(count_table), np.zeros_like(reach_table)
-        reach_table[0] = 1  # images to name
+        reach_table += 1  # images to name
     return count_table, reach_table, nearest
 
 
@@ -220,13 +220,13 @@ def _divisions(
     return best[1], best[2], best[0]
 
 
-def best_skin(cutoff: float, step: float) -> float:
+def best_skin(cutoff: float, step: float, cost: float) -> float:
     """Å beyond the cut-off with the least work, where atoms move up to `step` (Å) in a step.
 
     Work per step is (1 + s/r)³ (1 + c/s): pairs in the rows, and building them every s/(2 step)
-    steps, which costs as much as `BUILD_COST` steps; c = 2 step BUILD_COST.
+    steps, which costs as much as `cost` steps; c = 2 step cost.
     """
-    ratio = 2 * step * BUILD_COST
+    ratio = 2 * step * cost
     skin = -ratio / 3 + math.sqrt((ratio / 3) ** 2 + ratio * cutoff / 3)
     return float(min(max(skin, LEAST_SKIN), MOST_SKIN))
 

@@ -136,8 +136,11 @@ def _scaled(
     origin = jnp.where(systems.periodic, 0, low)
     inside = (scaled - wraps - origin[systems.system]) / extent[systems.system]
     heights = extent / jnp.sqrt(jnp.sum(inverse * inverse, axis=1))
-    ratio = grid.away.astype(heights.dtype) / grid.counts.astype(heights.dtype)
-    covered = heights * ratio >= grid.reach * (1 - 1e-6)
+    if plan.nearest:
+        covered = heights > 2 * grid.reach
+    else:
+        ratio = grid.away.astype(heights.dtype) / grid.counts.astype(heights.dtype)
+        covered = heights * ratio >= grid.reach * (1 - 1e-6)
     searched = systems.periodic | (grid.counts > 1)
     searched = searched.at[-1].set(False)
     return jnp.clip(inside, 0, 1), wraps, jnp.any(searched & ~covered)
@@ -262,7 +265,7 @@ def _slots(
     numbers up to 2²⁴ are exact.
     """
     block, stencil, capacity = near.shape
-    if stencil == 1:  # cut the one long row into pieces
+    if stencil == 1 and capacity > PIECE:  # cut the one long row into pieces
         stencil = -(-capacity // PIECE)
         extra = ((0, 0), (0, 0), (0, stencil * PIECE - capacity))
         slot, length = _slots(jnp.pad(near, extra).reshape(block, stencil, PIECE))

@@ -19,9 +19,12 @@ from jaxtyping import Array, Float, Int
 
 from karat.core.errors import BadInput, CalculationFailed, KaratError
 from karat.core.units import ACCELERATION, BOLTZMANN
+from karat.potentials.analytic.pairwise import AbstractPairPotential
 from karat.potentials.native_protocol import NativePotential
 from karat.simulation.engine.advance import FULL, OUTRUN, Buffer, Modules, advance
 from karat.simulation.engine.plan import (
+    BUILD_COST,
+    PAIR_BUILD_COST,
     Grid,
     Plan,
     best_skin,
@@ -47,6 +50,8 @@ FASTEST = 3.5
 """The fastest of some hundred atoms, in standard deviations of one velocity component."""
 HOST_ATOMS = 20_000
 """Up to this many, the neighbours of the start are counted on the host."""
+ATTEMPTS = 30
+"""Plans that are made within one piece of a run, at most."""
 WIDEST = 8 * MAX_STEP_ANGSTROM
 """Å; a skin that one step outruns is doubled up to this."""
 
@@ -137,7 +142,7 @@ class NativeRun:
         first = int(self.state.step) // every + 1 if int(self.state.step) >= 0 else 0
         capacity = self._buffer.energies.shape[0]
         end = min((first + capacity - 1) * every, total)
-        while True:
+        for _ in range(ATTEMPTS):
             began = clock()
             status, self.state, self._buffer, needed, builds = advance(
                 self._modules, self._plan, self._grid, self.physics, self.state, self._buffer,
@@ -152,6 +157,12 @@ class NativeRun:
             else:
                 break
             self._warm()
+        else:
+            raise CalculationFailed(
+                f"dynamics: no neighbour list fits at step {int(self.state.step)}, after "
+                f"{ATTEMPTS} attempts: atoms gather or the cell shrinks too fast.",
+                kind="collapse",
+            )
         reached = int(self.state.step) // every
         return self._fetch(first, reached - first + 1)
 
@@ -160,7 +171,9 @@ class NativeRun:
         warmest = max(settings.temperature_k, settings.last_temperature_k)
         speed = FASTEST * np.sqrt(BOLTZMANN * warmest * ACCELERATION / mass)
         given = max(float(np.linalg.norm(own, axis=1).max()) for own in velocities)
-        return best_skin(self._modules.cutoff, settings.timestep_fs * max(speed, given))
+        pairs = isinstance(self._modules.whole, AbstractPairPotential)
+        cost = PAIR_BUILD_COST if pairs else BUILD_COST
+        return best_skin(self._modules.cutoff, settings.timestep_fs * max(speed, given), cost)
 
     @property
     def _reach(self) -> float:

@@ -48,7 +48,7 @@ CASES = {
 }
 
 
-def listed(structures, reach, loose=False, shift=0.0, width=None):
+def listed(structures, reach, loose=False, shift=0.0, width=None, shrink=1.0):
     """(centre, neighbour, vector) of every pair that the device lists, and the rows."""
     width = width or longest_row(structures, reach)
     args = {
@@ -63,8 +63,9 @@ def listed(structures, reach, loose=False, shift=0.0, width=None):
     _, grid = make_plan(**args, width=width, capacity=1)
     plan, grid = make_plan(**args, width=width, capacity=fullest_cell(grid, structures) + 1)
     systems = pack_systems(structures, np.dtype("float64"))
-    cells = jnp.asarray(pack_cells(structures))
-    positions = jnp.asarray(np.concatenate([args["positions"] + shift, np.zeros((1, 3))]))
+    cells = jnp.asarray(pack_cells(structures) * shrink)
+    moved = (args["positions"] + shift) * shrink
+    positions = jnp.asarray(np.concatenate([moved, np.zeros((1, 3))]))
     rows = built(plan, grid, systems, positions, cells)
     wrapped = np.asarray(wrap(positions, rows.wraps, systems, cells))
     images = np.asarray(image_vectors(plan, cells))
@@ -75,7 +76,7 @@ def listed(structures, reach, loose=False, shift=0.0, width=None):
     system = np.asarray(systems.system)[centre]
     vectors = wrapped[other] - wrapped[centre]
     vectors = vectors + images[system * images_of(plan) + codes[centre, slot]]
-    return centre, other, vectors, rows
+    return centre, other, vectors, rows, plan
 
 
 def sorted_pairs(centers, neighbours, vectors):
@@ -111,6 +112,20 @@ def test_different_systems_side_by_side():
     found = listed(structures, 3.2)
     assert bool(found[3].fits)
     assert_same(structures, 3.2, found)
+
+
+def test_wide_cells_take_nearest_images():
+    """Few atoms in cells wider than twice the reach: no grid, and the same pairs."""
+    wide = [skewed(bulk("Si", cubic=True) * (2, 2, 2)), bulk("Si", cubic=True) * (2, 3, 2)]
+    structures = [rattled(atoms, seed=i) for i, atoms in enumerate([*wide, molecule("C60")])]
+    reach = 0.49 * min(
+        1 / np.linalg.norm(np.linalg.inv(s.cell), axis=0).max() for s in structures[:2]
+    )
+    found = listed(structures, reach)
+    assert found[4].nearest
+    assert bool(found[3].fits)
+    assert_same(structures, reach, found)
+    assert not bool(listed(structures, reach, shrink=0.97)[3].fits)
 
 
 def test_atoms_outside_the_cell_are_wrapped():

@@ -128,7 +128,7 @@ def test_hot_argon_does_not_depend_on_the_list(argon, foreign, monkeypatch, skin
         return piece
 
     monkeypatch.setattr(engine_run.NativeRun, "next_piece", watched)
-    monkeypatch.setattr(engine_run, "best_skin", lambda cutoff, step: skin)
+    monkeypatch.setattr(engine_run, "best_skin", lambda cutoff, step, cost: skin)
     start = crystal(2)
     settings = Dynamics("nve", 1500.0, 3.0, 200, 10)
     run = run_dynamics(argon(), start, settings)
