@@ -2,7 +2,7 @@
 
 What was appended survives the death of the process; what was marked, also that of the machine.
 
-Checked: tests/simulation/trajectory/test_append_file.py, test_kill.py.
+Checked: tests/simulation/trajectory/test_writer.py, test_kill.py, test_full_disk.py.
 """
 
 import contextlib

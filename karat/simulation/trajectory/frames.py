@@ -1,6 +1,6 @@
 """Frames of one system on their way to and from disk, and what a file says about itself.
 
-Checked: tests/simulation/trajectory/test_writer.py, test_reader.py.
+Checked: tests/simulation/trajectory/test_writer.py, test_h5md.py, test_extended_xyz.py.
 """
 
 import json

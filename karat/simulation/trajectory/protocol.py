@@ -1,6 +1,6 @@
 """What every format of trajectory files can do: `AbstractFormat` writes, `AbstractReader` reads.
 
-Checked: tests/simulation/trajectory/test_writer.py, test_reader.py.
+Checked: tests/simulation/trajectory/test_writer.py, test_h5md.py, test_extended_xyz.py.
 """
 
 import abc

@@ -5,7 +5,7 @@ disk that fills, in the middle leaves a file that nobody can open. So a run appe
 to ``NAME.h5.running``; an end that was torn off is cut at the last mark, any frame is found by its
 number, and `finish` turns the whole into HDF5 at once.
 
-Checked: tests/simulation/trajectory/test_reader.py.
+Checked: tests/simulation/trajectory/test_writer.py, test_h5md.py.
 """
 
 import json
