@@ -25,6 +25,12 @@ from jaxtyping import Array, Float, Int
 from karat.core.errors import BadInput
 from karat.potentials.analytic.pairwise import distances, species_index
 from karat.potentials.batch import Batch
+from karat.potentials.native.acsf_moments import (
+    expansion,
+    monomials,
+    products_by_element,
+    sum_by_element,
+)
 
 CutoffFunction = Literal["cosine", "polynomial"]
 CONTINUITY = {"cosine": 1, "polynomial": 2}
@@ -166,7 +172,7 @@ class Acsf:
     ) -> Float[Array, "atoms functions"]:
         grid = [(f.eta, f.shift_angstrom) for f in self.radial]
         values = _gaussians(distance, grid) * decay[:, None]
-        return _sum_by_element(batch, values, element, len(self.species))
+        return sum_by_element(batch, values, element, len(self.species))
 
     def _angular(
         self,
@@ -207,20 +213,25 @@ class Acsf:
 
         The diagonal j = k, where cos θ = 1, is taken out where both elements are the same.
         """
-        exponents, weights = _expansion(tuple(grid.angular))
+        exponents, weights = expansion(tuple(grid.angular))
         unit = batch.vectors / distance[:, None]
-        values = radial[:, :, None] * _monomials(unit, exponents)[:, None, :]
-        values = values.reshape(values.shape[0], -1)
-        moments = _sum_by_element(batch, values, element, len(self.species))
         shape = (batch.atoms, len(self.species), len(grid.radial), len(exponents))
+        powers = monomials(unit, exponents)
+        moments = products_by_element(batch, radial, powers, element, shape[1])
         moments = moments.reshape(shape)
-        own = _sum_by_element(batch, radial * radial, element, len(self.species))
+        own = sum_by_element(batch, radial * radial, element, len(self.species))
         own = own.reshape(shape[:3])
         first, second = np.array(self.element_pairs).T
-        product = moments[:, first] * moments[:, second]
         dtype = radial.dtype
-        total = jnp.einsum(
-            "apum,mv->apuv", product, jnp.asarray(weights, dtype), precision="highest"
+        # one product after the other: their gradient is four times faster than that of all at once
+        total = jnp.stack(
+            [
+                jnp.matmul(
+                    moments[:, i] * moments[:, j], jnp.asarray(weights, dtype), precision="highest"
+                )
+                for i, j in self.element_pairs
+            ],
+            axis=1,
         )
         at_zero_angle = np.array([(1.0 + lam) ** zeta for zeta, lam in grid.angular])
         same = (first == second)[None, :, None, None]
@@ -332,57 +343,3 @@ def _gaussians(
     eta = jnp.asarray([eta for eta, _ in grid], distance.dtype)
     shift = jnp.asarray([shift for _, shift in grid], distance.dtype)
     return jnp.exp(-eta[None, :] * (distance[:, None] - shift[None, :]) ** 2)
-
-
-def _sum_by_element(
-    batch: Batch, values: Float[Array, "pairs values"], element: Int[Array, "pairs"], elements: int
-) -> Float[Array, "atoms all"]:
-    """Sum over the neighbours of each atom, kept apart by their element."""
-    if elements == 1:
-        return batch.sum_pairs(values)
-    block = batch.centers * elements + element
-    summed = jax.ops.segment_sum(values, block, num_segments=batch.atoms * elements)
-    return summed.reshape(batch.atoms, -1)
-
-
-def _monomials(
-    unit: Float[Array, "pairs 3"], exponents: list[tuple[int, int, int]]
-) -> Float[Array, "pairs monomials"]:
-    """x^a y^b z^c for each (a, b, c), degree by degree from those one degree lower."""
-    degrees = [jnp.ones((unit.shape[0], 1), unit.dtype)]
-    lower = [exponents[0]]
-    for degree in range(1, sum(exponents[-1]) + 1):
-        here = [e for e in exponents if sum(e) == degree]
-        axis = [next(i for i in range(3) if e[i]) for e in here]
-        parent = [
-            lower.index((e[0] - (which == 0), e[1] - (which == 1), e[2] - (which == 2)))
-            for e, which in zip(here, axis)
-        ]
-        degrees.append(degrees[-1][:, np.array(parent)] * unit[:, np.array(axis)])
-        lower = here
-    return jnp.concatenate(degrees, axis=1)
-
-
-def _expansion(
-    angular: tuple[tuple[int, int], ...],
-) -> tuple[list[tuple[int, int, int]], Float[np.ndarray, "monomials functions"]]:
-    """Exponents, and weights w with (1 + λ u·v)^ζ = Σ_α w_α u^α v^α for each (ζ, λ).
-
-    (1 + λ u·v)^ζ = Σ_m C(ζ, m) λ^m (u·v)^m and (u·v)^m = Σ_{|α|=m} m!/(a! b! c!) u^α v^α.
-    """
-    highest = max(zeta for zeta, _ in angular)
-    exponents = [
-        (a, b, m - a - b)
-        for m in range(highest + 1)
-        for a in range(m + 1)
-        for b in range(m + 1 - a)
-    ]
-    weights = np.zeros((len(exponents), len(angular)))
-    for row, (a, b, c) in enumerate(exponents):
-        m = a + b + c
-        multinomial = math.factorial(m) // (
-            math.factorial(a) * math.factorial(b) * math.factorial(c)
-        )
-        for column, (zeta, lam) in enumerate(angular):
-            weights[row, column] = math.comb(zeta, m) * lam**m * multinomial
-    return exponents, weights
