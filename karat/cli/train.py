@@ -19,6 +19,7 @@ import typer
 
 from karat.cli import reading
 from karat.cli.settings import key_values
+from karat.cli.tuning import Search, make_search, tell
 from karat.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -58,6 +59,18 @@ Fresh = Annotated[
 Work = Annotated[
     Path | None, typer.Option(help="Folder of the checkpoint; default OUTPUT.training.")
 ]
+Tune = Annotated[
+    int | None,
+    typer.Option(help="Search settings with so many fits; the answer is a Pareto front."),
+]
+Vary = Annotated[
+    list[str] | None,
+    typer.Option(help="With --tune: key=LOW..HIGH, key=LOW..HIGH:log or key=[A, B]."),
+]
+Ceiling = Annotated[
+    float | None, typer.Option(help="With --tune: most µs per atom and step of dynamics.")
+]
+TuneBy = Annotated[str, typer.Option(help="With --tune: make small the error of forces | energy.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Progress as plain lines.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
@@ -75,6 +88,10 @@ def train(
     accept: Accept = None,
     fresh: Fresh = False,
     work: Work = None,
+    tune: Tune = None,
+    vary: Vary = None,
+    ceiling: Ceiling = None,
+    tune_by: TuneBy = "forces",
     plain: Plain = False,
     as_json: Json = False,
     energy_key: reading.EnergyKey = None,
@@ -101,21 +118,46 @@ def train(
             --set cutoff_angstrom=6 --epochs 100 --setting learning_rate=0.003
 
         karat train --model sgdml --data train.xyz --valid valid.xyz --output p.karat
-    """
-    from karat.potentials.precision import enable_float64
 
+        karat train --data train.xyz --output p.karat --tune 30 --ceiling 50
+            --vary cutoff_angstrom=4.0..6.0 --vary hidden='[[16], [32, 32]]'
+    """
     check_output(output)
-    chosen, settings = make_model(model, set_ or [], setting or [], epochs, seed)
+    model_and_settings = make_model(model, set_ or [], setting or [], epochs, seed)
+    search = make_search(model_and_settings[0], tune, vary or [], ceiling, tune_by)
     keys = (energy_key, forces_key, stress_key, virial_key)
     units = (energy_unit, length_unit, forces_unit, stress_unit)
     options = reading.read_options(*keys, *units, level)
-    parts = read_parts(data, valid, valid_fraction, options, settings.seed)
-    findings = examine(*parts, set(accept or ()), quiet=as_json)
-    enable_float64()
+    parts = read_parts(data, valid, valid_fraction, options, model_and_settings[1].seed)
     folder = work or output.with_name(output.name + ".training")
-    with _display(plain, as_json) as report:
-        fitted = _fit_and_save(chosen, parts, settings, output, folder, report, fresh)
-    _tell(fitted, chosen, parts, findings, output, as_json)
+    shown = (plain, as_json)
+    _carry_out(model_and_settings, search, parts, set(accept or ()), output, folder, shown, fresh)
+
+
+def _carry_out(
+    model_and_settings: tuple["AbstractModel", "TrainingSettings"],
+    search: Search | None,
+    parts: tuple["Dataset", "Dataset"],
+    accepted: set[str],
+    output: Path,
+    folder: Path,
+    shown: tuple[bool, bool],
+    fresh: bool,
+) -> None:
+    """The work, once all that was said is understood; `shown`: plain, as JSON."""
+    from karat.potentials.precision import enable_float64
+
+    model, settings = model_and_settings
+    findings = examine(*parts, accepted, quiet=shown[1])
+    enable_float64()
+    if search is not None:
+        with _display(*shown) as report:
+            front = search.run(model, parts, settings, folder, report, fresh)
+        tell(front, folder, output, shown[1])
+        return
+    with _display(*shown) as report:
+        fitted = _fit_and_save(model, parts, settings, output, folder, report, fresh)
+    _tell(fitted, model, parts, findings, output, shown[1])
 
 
 def check_output(output: Path) -> None:

@@ -43,6 +43,11 @@ class AbstractModel(abc.ABC):
             BadInput: such that the module could not work.
         """
 
+    def search_space(self) -> Mapping[str, str]:
+        """What a search of settings varies unless told otherwise: by dotted key, written as for
+        `karat train --vary` (``4.0..6.0``, ``[1, 2]``); empty where nothing is worth it."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Stage:

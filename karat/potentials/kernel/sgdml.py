@@ -82,6 +82,9 @@ class Sgdml(AbstractSolvedModel):
                 "sgdml.search_structures must be 2 or more, or left out for half of all."
             )
 
+    def search_space(self) -> Mapping[str, str]:
+        return {"sigma": "5.0..60.0:log", "regularization": "1e-12..1e-6:log"}
+
     def frame(
         self, species: tuple[int, ...], dtype: str, shapes: Mapping[str, tuple[int, ...]]
     ) -> AbstractNativePotential:

@@ -5,6 +5,7 @@ Checked: tests/potentials/native/test_bpnn.py.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
@@ -157,6 +158,14 @@ class Bpnn(AbstractArchitecture):
             ),
             species=species,
         )
+
+    def search_space(self) -> Mapping[str, str]:
+        space = {"cutoff_angstrom": "4.0..6.5", "hidden": "[[16, 16], [32, 32], [64, 64]]"}
+        if isinstance(self.radial, RadialGrid):
+            space["radial.count"] = "8..24"
+        if isinstance(self.angular, AngularGrid):
+            space["angular.count"] = "2..6"
+        return space
 
     def skeleton(self, species: tuple[int, ...], dtype: str) -> "BpnnModule":
         def empty() -> BpnnModule:
