@@ -73,7 +73,7 @@ def fit(bench: Bench) -> Product:
     def write(path: Path) -> None:
         save(
             path,
-            entry.model.component,
+            fitted.model,
             fitted.potential,
             training_data=part.digest,
             training=fitted.summary,

@@ -157,7 +157,7 @@ def _carry_out(
         return
     with _display(*shown) as report:
         fitted = _fit_and_save(model, parts, settings, output, folder, report, fresh)
-    _tell(fitted, model, parts, findings, output, shown[1])
+    _tell(fitted, parts, findings, output, shown[1])
 
 
 def check_output(output: Path) -> None:
@@ -226,7 +226,7 @@ def _fit_and_save(
 
     architecture_name(model)  # refuse before the work what cannot be saved after it
     fitted = fit(model, *parts, settings, folder, report, fresh=fresh)
-    save(output, model, fitted.potential, parts[0].digest, fitted.summary)
+    save(output, fitted.model, fitted.potential, parts[0].digest, fitted.summary)
     return fitted
 
 
@@ -325,7 +325,6 @@ class _Bar(AbstractContextManager[Report]):
 
 def _tell(
     fitted: "Fitted",
-    model: "AbstractModel",
     parts: tuple["Dataset", "Dataset"],
     findings: "tuple[Finding, ...]",
     output: Path,
@@ -338,7 +337,7 @@ def _tell(
         document = {
             "output": str(output),
             "level": parts[0].level.as_dict(),
-            "architecture": dump(model),
+            "architecture": dump(fitted.model),
             "findings": [finding.as_dict() for finding in findings],
             "training": dict(summary),
             "seconds": fitted.seconds,

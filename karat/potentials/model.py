@@ -43,6 +43,14 @@ class AbstractModel(abc.ABC):
             BadInput: such that the module could not work.
         """
 
+    def completed(self, training: Dataset) -> "AbstractModel":
+        """The same with settings that were left to the data filled in; what a file keeps.
+
+        Raises:
+            BadInput: data that do not say.
+        """
+        return self
+
     def search_space(self) -> Mapping[str, str]:
         """What a search of settings varies unless told otherwise: by dotted key, written as for
         `karat train --vary` (``4.0..6.0``, ``[1, 2]``); empty where nothing is worth it."""

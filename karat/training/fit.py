@@ -26,6 +26,7 @@ class Fitted:
     """What came out of a fit.
 
     Attributes:
+        model: that was fitted, with the settings that were left to the data.
         potential: ready to predict.
         summary: JSON-ready: what a `.karat` file says about its training; no timings in it.
         seconds: wall time.
@@ -35,6 +36,7 @@ class Fitted:
         best_epoch: of the curve, from 1.
     """
 
+    model: AbstractModel
     potential: NativePotential
     summary: Mapping[str, Any]
     seconds: float
@@ -70,14 +72,18 @@ def fit(
     if isinstance(model, AbstractSolvedModel):
         check_data(training, valid, settings)
         writable_folder(folder)
+        model = model.completed(training)
+        assert isinstance(model, AbstractSolvedModel)
         solved = model.fit(training, valid, folder, progress, fresh)
         return Fitted(
-            solved.potential, solved.summary, solved.seconds, solved.note, solved.references
+            model, solved.potential, solved.summary, solved.seconds, solved.note, solved.references
         )
+    model = model.completed(training)
     assert isinstance(model, AbstractArchitecture)
     report = None if progress is None else lambda now: progress(stage_of(now))
     trained = train(model, training, valid, settings, folder, report, fresh=fresh)
     return Fitted(
+        model=model,
         potential=trained.potential,
         summary=trained.summary(training, valid, settings),
         seconds=trained.seconds,

@@ -153,7 +153,9 @@ def _attempt(
     try:
         changed = with_values(model, values)
         fitted = fit(changed, *data, settings, folder / name)
-        save(folder / f"{name}.karat", changed, fitted.potential, data[0].digest, fitted.summary)
+        save(
+            folder / f"{name}.karat", fitted.model, fitted.potential, data[0].digest, fitted.summary
+        )
         cost = microseconds_per_atom_step(fitted.potential, sample)
     except KaratError as error:
         return Trial(index, values, None, None, None, 0.0, failure=str(error))

@@ -1,4 +1,4 @@
-"""Files of LAMMPS' own pair styles: Stillinger-Weber, and tables of pair potentials.
+"""Files of LAMMPS' own pair styles: Stillinger-Weber, SNAP, and tables of pair potentials.
 
 Checked: tests/simulation/export/test_lammps_native.py, by running LAMMPS.
 """
@@ -15,6 +15,8 @@ from karat.core.files import write_atomic
 from karat.potentials.analytic.pairwise import atomic_number
 from karat.potentials.analytic.stillinger_weber import PRESETS, StillingerWeber
 from karat.potentials.batch import Batch
+from karat.potentials.linear.snap_files import lammps_snap
+from karat.potentials.linear.snap_module import SnapModule
 from karat.potentials.native_protocol import (
     AbstractNativePotential,
     NativePotential,
@@ -44,6 +46,8 @@ def write_native(
         return None
     if isinstance(component, StillingerWeber):
         return _stillinger_weber(component, species, folder)
+    if isinstance(potential.module, SnapModule):
+        return _snap(component, species, folder)
     pairwise = _is_pairwise(potential.module) and not any(potential.reference_energies.values())
     if pairwise and len(species) <= MAX_ELEMENTS:
         exact = in_float64(component).load()
@@ -80,6 +84,16 @@ def _stillinger_weber(component: StillingerWeber, species: tuple[int, ...], fold
     commands = ["pair_style sw", f"pair_coeff * * ${{karat}}/potential.sw {symbols}"]
     write_atomic(folder / INPUT, _input(species, commands))
     return Route("pair_style sw", (INPUT, "potential.sw"), EXACT)
+
+
+def _snap(component: AbstractPotentialComponent, species: tuple[int, ...], folder: Path) -> Route:
+    exact = in_float64(component).load()
+    assert isinstance(exact, NativePotential)
+    files, commands = lammps_snap(exact, "${karat}")
+    for name, text in files.items():
+        write_atomic(folder / name, text.encode())
+    write_atomic(folder / INPUT, _input(species, commands))
+    return Route("pair_style snap", (INPUT, *files), EXACT)
 
 
 def _is_pairwise(module: AbstractNativePotential) -> bool:

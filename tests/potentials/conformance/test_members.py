@@ -46,7 +46,7 @@ FAST = {
     "sum": ("padding", "longer_neighbour_list"),
 }
 FEW = ("forces_are_gradient", "cutoff_continuity")
-ELSEWHERE = {"karat_file", "sgdml"}  # tests of learned and of kernel potentials
+ELSEWHERE = {"karat_file", "linear", "sgdml", "snap_files"}  # tests of fitted potentials
 
 
 def rattled(structure, seed, amount=0.06):
