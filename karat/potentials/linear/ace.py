@@ -26,9 +26,10 @@ class Ace(AbstractLinearModel):
     made invariant under rotation and reflection: body orders two to five.
 
     Attributes:
-        spacing_angstrom: distance of nearest neighbours by element (``Si``) or pair (``Si-O``;
-            else the mean of the two), where radial functions resolve best.
-        cutoff_angstrom: of all pairs; two to two and a half spacings.
+        spacing_angstrom: by element (``Si``) or pair (``Si-O``; else the mean of the two), where
+            radial functions resolve best: about the distance of nearest neighbours, in open
+            structures rather that of a close packing of the same density.
+        cutoff_angstrom: of all pairs; about two spacings.
         degrees: most that Σ (n + l_weight · l) over the factors may be, for products of one, two,
             three and four functions; n = 1, 2 … counts radial functions.
         l_weight: what an l counts in degrees.
@@ -38,8 +39,8 @@ class Ace(AbstractLinearModel):
 
     spacing_angstrom: Mapping[str, float]
     cutoff_angstrom: float
-    degrees: tuple[int, ...] = (12, 16, 14)
-    l_weight: float = 1.5
+    degrees: tuple[int, ...] = (12, 12, 14, 10)
+    l_weight: float = 1.0
     zbl: ZblTerm | None = None
     regression: Regression = field(default_factory=Regression)
 

@@ -4,7 +4,7 @@ A one-particle function v = (z, n, l, m) sums R_n(r) Y_lm over an atom's neighbo
 (z, n) together are its channel, (n - 1) · elements + index of z. A feature is an invariant product
 of up to four of them.
 
-Checked: tests/potentials/linear/test_ace_basis.py.
+Checked: tests/potentials/linear/test_coupling.py.
 """
 
 import functools

@@ -1,8 +1,10 @@
 """Energies of the atomic cluster expansion for dynamics, with their derivative written down.
 
-Checked: tests/potentials/linear/test_ace_energy.py, against features times coefficients and finite
+Checked: tests/potentials/linear/test_ace_module.py, against features times coefficients and finite
 differences.
 """
+
+import itertools
 
 import equinox as eqx
 import jax
@@ -153,16 +155,37 @@ def _many_part(
     shape: AceShape, batch: Batch, places: Geometry, coefficients: Float[Array, "centres features"]
 ) -> tuple[Float[Array, "atoms"], Float[Array, "rows width"], list[Float[Array, "rows width"]]]:
     """Energies of many-body features, slopes by y, and weights of the harmonics of each pair."""
-    found = functions(shape, places)
-    density = to_atoms(batch, _matmul(found.angular, jnp.swapaxes(found.radial, 1, 2)))
+    found, tree = functions(shape, places), make_tree(shape.spec)
+    groups = _groups(tree.channels)
+    parts = []
+    for start, stop, count in groups:
+        radial = jnp.swapaxes(found.radial[:, :count], 1, 2)
+        part = _matmul(found.angular[:, start:stop], radial)
+        parts.append(jnp.pad(part, ((0, 0), (0, 0), (0, shape.basis.channels - count))))
+    density = to_atoms(batch, jnp.concatenate(parts, axis=1))
     energies, slopes = energy_and_slopes(
-        make_tree(shape.spec), coefficients, _mixer(shape, batch), jnp.moveaxis(density, 0, 2)
+        tree, coefficients, _mixer(shape, batch), jnp.moveaxis(density, 0, 2)
     )
     slopes = to_rows(batch, jnp.moveaxis(slopes, 2, 0))  # rows harmonics channels
-    weights = _matmul(slopes, found.radial)
-    turned = _matmul(jnp.swapaxes(slopes, 1, 2), found.angular)
-    along = jnp.sum(turned * found.radial_slope, axis=1)
-    return energies, along, [weights[:, i] for i in range(weights.shape[1])]
+    along = jnp.zeros_like(places.x)
+    weights: list[Array] = []
+    for start, stop, count in groups:
+        own = slopes[:, start:stop, :count]
+        turned = _matmul(jnp.swapaxes(own, 1, 2), found.angular[:, start:stop])
+        along = along + jnp.sum(turned * found.radial_slope[:, :count], axis=1)
+        mixed = _matmul(own, found.radial[:, :count])
+        weights += [mixed[:, i] for i in range(stop - start)]
+    return energies, along, weights
+
+
+def _groups(channels: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """Harmonics of low and of high l, which need fewer channels: (start, stop, channels)."""
+    middle = (len(channels) + 1) // 2
+    bounds = [0, middle, len(channels)] if middle < len(channels) else [0, middle]
+    return [
+        (low * low, high * high, max(channels[low:high]))
+        for low, high in itertools.pairwise(bounds)
+    ]
 
 
 def _mixer(shape: AceShape, batch: Batch) -> Mix:

@@ -6,7 +6,7 @@ All is written for many atoms at a time, atoms in the last axis.
 
 Source: in the spirit of Dusson et al., J. Comput. Phys. 454, 110946 (2022), section on recursive
 evaluation.
-Checked: tests/potentials/linear/test_ace_energy.py, against features times coefficients.
+Checked: tests/potentials/linear/test_ace_module.py, against features times coefficients.
 """
 
 import functools

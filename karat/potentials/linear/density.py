@@ -1,14 +1,12 @@
-"""Sums over neighbours of radial functions times real spherical harmonics, and their derivatives.
+"""Real spherical harmonics of many pairs at a time, and gradients of sums of them.
 
-Neighbours of an atom stand in a row, so that the sums are one product of matrices for each atom.
+They stand in the order l² + l + m, with m = -l … l: sines for m < 0, cosines for m > 0.
 
-Source: Drautz, Phys. Rev. B 99, 014104 (2019).
-Checked: tests/potentials/linear/test_density.py, against scipy's harmonics.
+Checked: tests/potentials/linear/test_radial.py, against scipy's harmonics.
 """
 
 from math import factorial, sqrt
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -91,14 +89,3 @@ def harmonic_gradient(
             slope[0] = slope[0] + around[0] * cosine + around[1] * sine
             slope[1] = slope[1] + around[1] * cosine - around[0] * sine
     return slope[0], slope[1], slope[2]
-
-
-def gather_rows(
-    radial: Float[Array, "rows channels width"], angular: Float[Array, "rows harmonics width"]
-) -> Float[Array, "rows harmonics channels"]:
-    """Σ over each row of radial · angular."""
-    return _matmul(angular, jnp.swapaxes(radial, 1, 2))
-
-
-def _matmul(left: Array, right: Array) -> Array:
-    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)

@@ -22,7 +22,10 @@ from karat.structures.neighbours import neighbour_pairs
 
 NICKEL, MOLYBDENUM = 28, 42
 WEIGHTS = {"Ni": 1.0, "Mo": 0.8}
-RADII = {"Ni": 0.5, "Mo": 0.55}
+RADII = {"Ni": 0.5, "Mo": 0.51}
+RCUTFAC = 4.1
+"""No pair of the crystals lies within 0.01 Å of its cut-off, where the slope of forces jumps and
+differences of energies err."""
 
 
 def filled(model, species, dtype="float64", seed=0):
@@ -36,7 +39,7 @@ def filled(model, species, dtype="float64", seed=0):
 def alloy(quadratic=False, dtype="float64", twojmax=3, **options):
     model = Snap(
         twojmax=twojmax,
-        rcutfac=4.2,
+        rcutfac=RCUTFAC,
         weights=WEIGHTS,
         radii=RADII,
         quadraticflag=quadratic,
@@ -213,7 +216,7 @@ def test_parts_of_the_basis():
     assert rough.shape == module.coefficients.shape
     assert (rough[0], rough[len(rough) // 2]) == (0, 0)
     assert (np.delete(rough, [0, len(rough) // 2]) > 0).all()
-    assert module.cutoff == pytest.approx(2 * 0.55 * 4.2)
+    assert module.cutoff == pytest.approx(2 * 0.51 * RCUTFAC)
     assert alloy(zbl=ZblTerm(1.0, 6.0)).cutoff == 6.0
 
 
