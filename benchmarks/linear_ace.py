@@ -38,6 +38,7 @@ LATTICE = {
 }
 """Kind, cubic lattice constant in Å, atoms in the cubic cell, repeats for timing."""
 CUTOFF, DEGREES, L_WEIGHT = 1.95, (12, 12, 14, 10), 1.0
+ENERGY_WEIGHT, SMOOTHNESS = 300.0, (2.0, 4.0)
 PUBLISHED = {
     "GAP": {"Ni": (0.42, 0.02), "Cu": (0.46, 0.01), "Li": (0.49, 0.01), "Mo": (2.24, 0.09),
             "Si": (2.91, 0.07)},
@@ -53,10 +54,12 @@ VALIDATION, RESAMPLES, BLOCKS = 0.1, 2000, 4
 def recipe(element: str):
     """The hyper-parameters of one element."""
     from karat.potentials.linear.ace import Ace
+    from karat.potentials.linear.regression import Regression
 
     _, constant, atoms, _ = LATTICE[element]
     spacing = 2 ** (1 / 6) * constant / atoms ** (1 / 3)
-    return Ace({element: spacing}, CUTOFF * spacing, DEGREES, L_WEIGHT)
+    regression = Regression(energy_weight=ENERGY_WEIGHT, smoothness=SMOOTHNESS)
+    return Ace({element: spacing}, CUTOFF * spacing, DEGREES, L_WEIGHT, regression=regression)
 
 
 def read(element: str, part: str):

@@ -25,6 +25,8 @@ from karat.structures.structure import Structure
 
 BLOCK_BYTES = 2**24
 """Derivatives that one compiled call returns."""
+BLOCK_ATOMS = 256
+"""And at most so many atoms: the last block of a group is half empty on average."""
 GROUP_BYTES = 2**26
 """Force rows of the structures that are worked on together."""
 GROUP_ATOMS = 2048
@@ -122,6 +124,7 @@ class Design:
         if width not in self.widths:
             most = max(8, BLOCK_BYTES // (24 * width * self.features))
             # powers of two: fits to more or fewer structures compile the same shapes
+            most = min(most, BLOCK_ATOMS)
             self.widths[width] = 2 ** min(most.bit_length() - 1, (atoms - 1).bit_length()) + 1
         return self.widths[width]
 
@@ -151,11 +154,15 @@ class _Block(eqx.Module):
 
 @eqx.filter_jit
 def _evaluate(module: AbstractLinearModule, batch: Batch, derivatives: bool) -> _Block:
-    slopes = jnp.swapaxes(module.slopes(batch), 1, 2) if derivatives else None
+    if derivatives:
+        features, found = module.features_and_slopes(batch)
+        slopes = jnp.swapaxes(found, 1, 2)
+    else:
+        features, slopes = module.features(batch), None
     core = core_slopes = None
     if module.repulsion is not None:
         core, core_slopes = _repulsion(module.repulsion, batch)
-    return _Block(module.features(batch), slopes, core, core_slopes)
+    return _Block(features, slopes, core, core_slopes)
 
 
 def _repulsion(potential: AbstractNativePotential, batch: Batch) -> tuple[Array, Array]:

@@ -59,6 +59,12 @@ class AbstractLinearModule(AbstractNativePotential):
         jacobian = jnp.moveaxis(jax.jacrev(summed)(batch.vectors), 0, 1)
         return jnp.where(batch.pair_mask[:, None, None], jacobian, 0)
 
+    def features_and_slopes(
+        self, batch: Batch
+    ) -> tuple[Float[Array, "atoms features"], Float[Array, "pairs features 3"]]:
+        """Both; override where they share work."""
+        return self.features(batch), self.slopes(batch)
+
     def evaluate(self, batch: Batch) -> Outputs:
         """Override `linear_energies` where there is a faster way than over all features."""
         energies = self.linear_energies(batch)

@@ -16,7 +16,7 @@ from karat.potentials.linear.protocol import AbstractLinearModule
 from karat.potentials.linear.snap_basis import triples
 from karat.potentials.linear.snap_energies import Kinds, descriptors, energies_and_slopes
 from karat.potentials.linear.snap_settings import SnapSettings
-from karat.potentials.linear.snap_slopes import descriptor_slopes
+from karat.potentials.linear.snap_slopes import descriptors_and_slopes
 
 
 def feature_count(settings: SnapSettings) -> int:
@@ -47,20 +47,30 @@ class SnapModule(AbstractLinearModule):
         return Kinds(self.species, self.settings)
 
     def features(self, batch: Batch) -> Float[Array, "atoms features"]:
-        found = descriptors(batch, self._kinds)
+        return self._features(descriptors(batch, self._kinds), batch)
+
+    def _features(
+        self, found: Float[Array, "atoms components"], batch: Batch
+    ) -> Float[Array, "atoms features"]:
         if self.settings.quadraticflag:
             found = jnp.concatenate([found, _products(found)], axis=1)
         own = jnp.concatenate([jnp.ones_like(found[:, :1]), found], axis=1)
         return self._placed(own, batch.numbers)
 
     def slopes(self, batch: Batch) -> Float[Array, "pairs features 3"]:
-        found = descriptor_slopes(batch, self._kinds)
+        return self.features_and_slopes(batch)[1]
+
+    def features_and_slopes(
+        self, batch: Batch
+    ) -> tuple[Float[Array, "atoms features"], Float[Array, "pairs features 3"]]:
+        values, found = descriptors_and_slopes(batch, self._kinds)
         if self.settings.quadraticflag:
-            values = batch.spread(descriptors(batch, self._kinds))
-            found = jnp.concatenate([found, _product_slopes(values, found)], axis=1)
+            more = _product_slopes(batch.spread(values), found)
+            found = jnp.concatenate([found, more], axis=1)
         own = jnp.concatenate([jnp.zeros_like(found[:, :1]), found], axis=1)
         own = jnp.where(batch.pair_mask[:, None, None], own, 0)
-        return self._placed(own, batch.spread(batch.numbers))
+        slopes = self._placed(own, batch.spread(batch.numbers))
+        return self._features(values, batch), slopes
 
     def _placed(self, own: Array, numbers: Array) -> Array:
         """Elements side by side; zero on padding."""

@@ -13,7 +13,12 @@ from jaxtyping import Array, Float
 
 from karat.potentials.batch import Batch
 from karat.potentials.linear.snap_basis import gradients, triples
-from karat.potentials.linear.snap_bispectrum import by_order, component_slopes, sum_members
+from karat.potentials.linear.snap_bispectrum import (
+    by_order,
+    component_slopes,
+    offsets,
+    sum_members,
+)
 from karat.potentials.linear.snap_energies import (
     Kinds,
     Tiles,
@@ -22,6 +27,7 @@ from karat.potentials.linear.snap_energies import (
     row_density,
 )
 from karat.potentials.linear.snap_pairs import PairFunctions, pair_functions
+from karat.potentials.linear.snap_settings import SnapSettings
 
 TILE = 8
 """Atoms of a tile."""
@@ -29,8 +35,10 @@ CHUNK = 128
 """Pairs of a chunk."""
 
 
-def descriptor_slopes(batch: Batch, kinds: Kinds) -> Float[Array, "pairs components 3"]:
-    """∂B_k/∂v of each pair's centre, 1/Å; on padding it is zero."""
+def descriptors_and_slopes(
+    batch: Batch, kinds: Kinds
+) -> tuple[Float[Array, "atoms components"], Float[Array, "pairs components 3"]]:
+    """B_k of each atom, and ∂B_k/∂v of each pair's centre, 1/Å; on padding they mean nothing."""
     settings = kinds.settings
     twojmax, count = settings.twojmax, len(triples(settings.twojmax))
     if batch.width is None:
@@ -47,22 +55,37 @@ def descriptor_slopes(batch: Batch, kinds: Kinds) -> Float[Array, "pairs compone
             ]
             return sum_members(parts, count)
 
-        return jax.lax.map(one, inputs).reshape(-1, count, 3)[:pairs]
+        slopes = jax.lax.map(one, inputs).reshape(-1, count, 3)[:pairs]
+        return _values(density, tables, settings), slopes
     tiles = Tiles(batch, TILE)
 
-    def work(given: tuple) -> Array:
+    def work(given: tuple) -> tuple[Array, Array]:
         functions = pair_functions(settings, *given)
-        tables = component_slopes(by_order(row_density(functions, twojmax), twojmax), settings)
+        density = by_order(row_density(functions, twojmax), twojmax)
+        tables = component_slopes(density, settings)
         parts = []
         for (table, members), part in zip(tables, density_slopes(functions, twojmax)):
             # one product of matrices for each atom
             laid = jnp.transpose(part, (3, 0, 2, 1)).reshape(*table.shape[::2], -1)
             parts.append((jnp.matmul(table, laid, precision="highest"), members))
         found = sum_members(parts, count)
-        return jnp.swapaxes(found.reshape(*found.shape[:2], -1, 3), 1, 2)
+        slopes = jnp.swapaxes(found.reshape(*found.shape[:2], -1, 3), 1, 2)
+        return _values(density, tables, settings), slopes
 
-    found = tiles.map(work, tiles.inputs(batch, kinds))
-    return tiles.to_atoms(found).reshape(-1, count, 3)
+    values, slopes = tiles.map(work, tiles.inputs(batch, kinds))
+    return tiles.to_atoms(values), tiles.to_atoms(slopes).reshape(-1, count, 3)
+
+
+def _values(
+    density: list[Array], tables: list[tuple[Array, list[int]]], settings: SnapSettings
+) -> Float[Array, "atoms components"]:
+    """The components from their derivatives: each is of third degree in the density (Euler)."""
+    parts = [
+        (jnp.einsum("akd,da->ak", table, own, precision="highest"), members)
+        for (table, members), own in zip(tables, density)
+    ]
+    found = sum_members(parts, len(triples(settings.twojmax))) / 3
+    return found - jnp.asarray(offsets(settings), found.dtype)[None]
 
 
 def density_slopes(functions: PairFunctions, twojmax: int) -> list[Array]:
