@@ -6,18 +6,20 @@ errors.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from karat.core.errors import BadInput
+from karat.data.dataset import Dataset
 from karat.potentials.analytic.pairwise import pair_table, species_of
 from karat.potentials.linear.ace_basis import AceSpec
 from karat.potentials.linear.ace_module import AceModule
 from karat.potentials.linear.ace_pairs import AceShape
 from karat.potentials.linear.model import AbstractLinearModel, ZblTerm
 from karat.potentials.linear.regression import Regression
+from karat.potentials.linear.spacing import CUTOFF_SPACINGS, close_packed_spacing
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,9 @@ class Ace(AbstractLinearModel):
     Attributes:
         spacing_angstrom: by element (``Si``) or pair (``Si-O``; else the mean of the two), where
             radial functions resolve best: about the distance of nearest neighbours, in open
-            structures rather that of a close packing of the same density.
-        cutoff_angstrom: of all pairs; about two spacings.
+            structures rather that of a close packing of the same density. Empty: the latter, from
+            the training crystals.
+        cutoff_angstrom: of all pairs; about two spacings. `None`: 1.95 times the largest spacing.
         degrees: most that Σ (n + l_weight · l) over the factors may be, for products of one, two,
             three and four functions; n = 1, 2 … counts radial functions.
         l_weight: what an l counts in degrees.
@@ -37,15 +40,16 @@ class Ace(AbstractLinearModel):
         regression: how coefficients are found.
     """
 
-    spacing_angstrom: Mapping[str, float]
-    cutoff_angstrom: float
+    spacing_angstrom: Mapping[str, float] = field(default_factory=dict)
+    cutoff_angstrom: float | None = None
     degrees: tuple[int, ...] = (12, 12, 14, 10)
     l_weight: float = 1.0
     zbl: ZblTerm | None = None
     regression: Regression = field(default_factory=Regression)
 
     def __post_init__(self) -> None:
-        if not 0 < self.cutoff_angstrom < np.inf:
+        cutoff = np.inf if self.cutoff_angstrom is None else self.cutoff_angstrom
+        if self.cutoff_angstrom is not None and not 0 < cutoff < np.inf:
             raise BadInput(f"ace.cutoff_angstrom: {self.cutoff_angstrom} must be above 0.")
         if not 1 <= len(self.degrees) <= 4 or min(self.degrees) < 0 or self.degrees[0] < 1:
             raise BadInput(
@@ -55,13 +59,33 @@ class Ace(AbstractLinearModel):
         if not 0.1 <= self.l_weight < np.inf:
             raise BadInput(f"ace.l_weight: {self.l_weight} must be at least 0.1.")
         for name, spacing in self.spacing_angstrom.items():
-            if not 0 < spacing < self.cutoff_angstrom:
+            if not 0 < spacing < cutoff:
                 raise BadInput(
                     f"ace.spacing_angstrom.{name}: {spacing} must lie between 0 and the cut-off "
                     f"{self.cutoff_angstrom}."
                 )
 
+    def completed(self, training: Dataset) -> "Ace":
+        spacings = self.spacing_angstrom or close_packed_spacing(training)
+        cutoff = self.cutoff_angstrom
+        if cutoff is None:
+            cutoff = round(CUTOFF_SPACINGS * max(spacings.values()), 3)
+        return replace(self, spacing_angstrom=spacings, cutoff_angstrom=cutoff)
+
+    def search_space(self) -> Mapping[str, str]:
+        small, large = "[10, 10, 10], [12, 12, 12]", "[12, 12, 12, 8], [12, 12, 14, 10]"
+        space = {"degrees": f"[{small}, {large}]", "l_weight": "[1.0, 1.5]"}
+        if self.cutoff_angstrom is not None:
+            low, high = 0.8 * self.cutoff_angstrom, 1.2 * self.cutoff_angstrom
+            space["cutoff_angstrom"] = f"{low:.3f}..{high:.3f}"
+        return space
+
     def basis(self, species: tuple[int, ...], dtype: str) -> AceModule:
+        if self.cutoff_angstrom is None or not self.spacing_angstrom:
+            raise BadInput(
+                "ace: spacing_angstrom and cutoff_angstrom are left to the training data, which "
+                "are not here; give them, or call `completed`."
+            )
         known = species_of(self.spacing_angstrom, "ace.spacing_angstrom")
         for number in species:
             if number not in known:

@@ -78,6 +78,10 @@ class Snap(AbstractLinearModel):
             quadraticflag=self.quadraticflag,
         )
 
+    def search_space(self) -> Mapping[str, str]:
+        low, high = 0.8 * self.rcutfac, 1.2 * self.rcutfac
+        return {"rcutfac": f"{low:.3f}..{high:.3f}", "twojmax": "[4, 6, 8]"}
+
     def basis(self, species: tuple[int, ...], dtype: str) -> SnapModule:
         symbols = {chemical_symbols[z] for z in species}
         for name in ("radii", "weights"):
