@@ -1,6 +1,7 @@
 """Strictly local potentials: what happens beyond the cut-off leaves an atom's energy alone."""
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -10,16 +11,28 @@ from karat.potentials.analytic.morse import Morse
 from karat.potentials.analytic.stillinger_weber import StillingerWeber
 from karat.potentials.analytic.zbl import Zbl
 from karat.potentials.batch import make_batch
+from karat.potentials.linear.ace import Ace
+from karat.potentials.linear.snap import Snap
 from karat.potentials.locality import strictly_local
 from karat.potentials.native_protocol import AbstractNativePotential
 from karat.potentials.sum_potential import SumModule
 from karat.structures.structure import Structure
 
+
+def linear(model):
+    """With random coefficients."""
+    module = model.basis((14,), "float64")
+    drawn = np.random.default_rng(1).normal(size=module.coefficients.shape)
+    return eqx.tree_at(lambda m: m.coefficients, module, jnp.asarray(drawn))
+
+
 LOCAL = {
-    "lennard_jones": LennardJones({"Si": 0.1}, {"Si": 2.1}, 4.0, 3.5),
-    "morse": Morse({"Si": 1.0}, {"Si": 1.5}, {"Si": 2.3}, 4.0, 3.5),
-    "stillinger_weber": StillingerWeber(preset="Si"),
-    "zbl": Zbl(("Si",), 2.0, 4.0),
+    "ace": lambda: linear(Ace({"Si": 3.0}, 4.0, (4, 4, 4))),
+    "lennard_jones": lambda: LennardJones({"Si": 0.1}, {"Si": 2.1}, 4.0, 3.5).load().module,
+    "morse": lambda: Morse({"Si": 1.0}, {"Si": 1.5}, {"Si": 2.3}, 4.0, 3.5).load().module,
+    "snap": lambda: linear(Snap(twojmax=3, rcutfac=4.0)),
+    "stillinger_weber": lambda: StillingerWeber(preset="Si").load().module,
+    "zbl": lambda: Zbl(("Si",), 2.0, 4.0).load().module,
 }
 
 
@@ -30,7 +43,7 @@ def atom_energies(module, structure):
 
 @pytest.mark.parametrize("name", LOCAL)
 def test_energies_of_atoms_do_not_see_beyond_the_cutoff(name):
-    module = LOCAL[name].load().module
+    module = LOCAL[name]()
     assert strictly_local(module)
     atoms = bulk("Si", cubic=True) * (3, 3, 3)
     atoms.rattle(0.1, seed=1)
@@ -58,7 +71,7 @@ def test_an_unknown_module_is_not_taken_for_local():
             raise AssertionError("is not asked")
 
     assert not strictly_local(Unknown())
-    local = LOCAL["zbl"].load().module
+    local = LOCAL["zbl"]()
     assert not strictly_local(_sum(Unknown(), local))
     assert strictly_local(_sum(local, local))
 

@@ -10,6 +10,9 @@ from ase.build import bulk
 
 from karat.potentials.analytic.stillinger_weber import StillingerWeber
 from karat.potentials.analytic.zbl import Zbl
+from karat.potentials.linear.ace import Ace
+from karat.potentials.linear.snap import Snap
+from karat.potentials.native_protocol import NativePotential
 from karat.simulation.engine import plan as engine_plan
 from karat.simulation.engine.forces import evaluate_rows
 from karat.simulation.engine.rows import build_rows
@@ -85,6 +88,26 @@ def test_a_potential_that_is_not_local_is_not_cut_into_blocks(springs, monkeypat
     assert plan.blocks > 1
     labels = potential.predict([structure])[0]
     np.testing.assert_allclose(np.asarray(found.forces)[:-1], labels.forces, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("model", [Ace({"Si": 3.0}, 4.5, (4, 4, 4)), Snap(twojmax=3, rcutfac=4.5)])
+def test_linear_potentials_in_blocks(model, monkeypatch):
+    """An atom's row is longer here than in the list; the last block is padded."""
+    monkeypatch.setattr(engine_plan, "BLOCK_PAIRS", 300)
+    module = model.basis((14,), "float64")
+    drawn = np.random.default_rng(1).normal(size=module.coefficients.shape)
+    module = eqx.tree_at(lambda m: m.coefficients, module, jnp.asarray(drawn))
+    potential = NativePotential(module)
+    structure = rattled(SILICON[0], 3)
+    found, plan = forces_of(potential, [structure])
+    assert plan.blocks > 1
+    labels = potential.predict([structure], ("energy", "forces", "stress"))[0]
+    size = max(1.0, np.abs(labels.forces).max())
+    np.testing.assert_allclose(
+        np.asarray(found.forces)[:-1], labels.forces, rtol=0, atol=1e-11 * size
+    )
+    stress = np.asarray(found.virials)[0] / structure.volume
+    np.testing.assert_allclose(0.5 * (stress + stress.T), labels.stress, rtol=0, atol=1e-11 * size)
 
 
 def test_rows_hold_triplets(make_bpnn):
