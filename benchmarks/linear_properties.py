@@ -35,20 +35,18 @@ def of_dft(element: str) -> tuple[float, float, float, float]:
     frames = ase.io.read(DATA / "mlearn" / f"{element}_train.xyz.gz", ":", format="extxyz")
     frames = [frame for frame in frames if frame.info["config_type"] == "Elastic"]
     stresses = [np.reshape(frame.info["REF_stress"], (3, 3)) * GPA for frame in frames]
-    volumes = np.array([frame.get_volume() / len(frame) for frame in frames])
-    pressures = np.array([-np.trace(stress) / 3 for stress in stresses])
-    near = np.argsort(np.abs(pressures))[:12]
     count = CRYSTALS[element][1]
-    lattice = float((count * np.polyfit(pressures[near], volumes[near], 1)[1]) ** (1 / 3))
-    repeats = round((len(frames[0]) / count) ** (1 / 3))
+    volumes = [frame.get_volume() / len(frame) for frame in frames]
+    lattice = float((count * np.median(volumes)) ** (1 / 3))
+    for _ in range(20):  # until these strained crystals have no pressure at no strain
+        strains, chosen = _near(frames, stresses, lattice, count)
+        spread = [np.trace(strain) for strain in strains]
+        pressures = [np.trace(stress) for stress in chosen]
+        lattice *= 1 - np.polyval(np.polyfit(pressures, spread, 1), 0.0) / -3
     normal, shear = [], []
     # Mo, Cu and Ni have yz and xz of the stress exchanged: only xy is used there
     planes = SHEARS if element in ("Li", "Si") else SHEARS[:1]
-    for frame, stress in zip(frames, stresses):
-        moved = frame.cell.array / (lattice * repeats)
-        strain = 0.5 * (moved + moved.T) - np.eye(3)
-        if np.abs(strain).max() > LARGEST:
-            continue
+    for strain, stress in zip(strains, chosen):
         for i in range(3):
             normal.append((strain[i, i], np.trace(strain) - strain[i, i], stress[i, i]))
         shear += [(2 * strain[plane], stress[plane]) for plane in planes]
@@ -58,6 +56,19 @@ def of_dft(element: str) -> tuple[float, float, float, float]:
     c44 = float(x @ y / (x @ x))
     linear = np.sum((y - c44 * x) ** 2) < 0.1 * np.sum(y**2)
     return lattice, float(c11), float(c12), c44 if linear else np.nan
+
+
+def _near(frames, stresses, lattice: float, count: int) -> tuple[list, list]:
+    """Strains up to 2 % with respect to a cubic crystal, and their stresses (GPa)."""
+    repeats = round((len(frames[0]) / count) ** (1 / 3))
+    strains, chosen = [], []
+    for frame, stress in zip(frames, stresses):
+        moved = frame.cell.array / (lattice * repeats)
+        strain = 0.5 * (moved + moved.T) - np.eye(3)
+        if np.abs(strain).max() <= LARGEST:
+            strains.append(strain)
+            chosen.append(stress)
+    return strains, chosen
 
 
 def of_potential(element: str, path: str) -> tuple[float, float, float, float]:
