@@ -133,7 +133,7 @@ def scaling(potential, element: str) -> None:
         sizes.append(atoms)
         costs.append(atoms * statistics.median(times))
         print(f"{element}, {atoms} atoms: {spread(times)} µs/atom/step", flush=True)
-    exponent, error = slope(np.log(sizes), np.log(costs))
+    exponent, error = slope(sizes, costs)
     print(f"exponent {exponent:.3f} ± {error:.3f}; {verdict(exponent, 1.05, most=True)}")
 
 
