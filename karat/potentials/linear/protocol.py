@@ -4,7 +4,7 @@ To add one: a module (subclass of `AbstractLinearModule`) and a frozen dataclass
 hyper-parameters (subclass of `linear.model.AbstractLinearModel`) in this folder, and a line in
 `native/catalogue.py`. Fits, posteriors, grades and files know nothing else about it.
 
-Checked: tests/potentials/linear/test_protocol.py.
+Checked: tests/potentials/linear/test_design.py, test_snap.py, test_ace_module.py.
 """
 
 import abc
