@@ -108,7 +108,8 @@ def train(
 
     The data doctor (`karat check`) looks at the data first; an error that it finds stops the
     command. Errors on the validation data are shown after each epoch, in meV/atom and meV/Å; the
-    potential of the best epoch is written. Models that are solved for (sgdml) have no epochs.
+    potential of the best epoch is written. Models that are solved for (ace, snap, sgdml) have no
+    epochs.
 
     Examples:
 

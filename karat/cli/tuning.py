@@ -4,7 +4,6 @@ Checked: tests/cli/test_tuning.py.
 """
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -109,7 +108,7 @@ def tell(front: "Front", folder: Path, output: Path, as_json: bool) -> None:
             + f"; {len(failed)} failed.{why} All are listed in {folder / 'trials.jsonl'}.",
             kind="tuning",
         )
-    shutil.copyfile(folder / front.chosen.file, output)
+    write_atomic(output, (folder / front.chosen.file).read_bytes())
     if as_json:
         print(json.dumps(_document(front, output, plot), indent=1))
         return
