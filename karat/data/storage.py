@@ -16,12 +16,12 @@ from karat.structures.topology import Topology
 
 SCHEMA_VERSION = 1
 _LABELS = ("energy", "forces", "stress", "charges", "dipole")
-_UNCERTAINTY = ("energy", "forces", "member_energies", "member_forces", "grade")
+_UNCERTAINTY = ("energy", "forces", "member_energies", "member_forces", "grade", "structure_grade")
 _TOPOLOGY = ("bonds", "orders", "formal_charges")
 _RANKS = {
     **{"energy": 0, "forces": 2, "stress": 2, "charges": 1, "dipole": 1},
     **{"uncertainty.energy": 0, "uncertainty.forces": 2, "uncertainty.member_energies": 1},
-    **{"uncertainty.member_forces": 3, "uncertainty.grade": 1},
+    **{"uncertainty.member_forces": 3, "uncertainty.grade": 1, "uncertainty.structure_grade": 0},
 }
 
 
@@ -134,6 +134,8 @@ def _put(arrays: dict[str, np.ndarray], name: str, values: Sequence[Any]) -> Non
 
 
 def _take(arrays: Mapping[str, np.ndarray], name: str) -> list[Any]:
+    if f"{name}.shape" not in arrays and name == "uncertainty.structure_grade":
+        return [None] * len(arrays["atoms"])  # stores older than grades of structures
     values: list[Any] = []
     start = 0
     for row in arrays[f"{name}.shape"]:

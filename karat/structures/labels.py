@@ -29,6 +29,7 @@ class Uncertainty:
         member_energies: energies of a committee's members, eV.
         member_forces: forces of a committee's members, eV/Å.
         grade: extrapolation grade of each atom (1: edge of the training data).
+        structure_grade: of the structure as a whole (1: edge of the training structures).
     """
 
     energy: float | None = None
@@ -36,6 +37,7 @@ class Uncertainty:
     member_energies: Float[np.ndarray, "members"] | None = None
     member_forces: Float[np.ndarray, "members atoms 3"] | None = None
     grade: Float[np.ndarray, "atoms"] | None = None
+    structure_grade: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

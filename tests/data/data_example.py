@@ -56,6 +56,7 @@ def uncertain_records():
         member_energies=generator.normal(size=5),
         member_forces=generator.normal(size=(5, 3, 3)),
         grade=generator.normal(size=3),
+        structure_grade=1.5,
     )
     return (
         Record(molecule, Labels(energy=1.0, uncertainty=whole)),

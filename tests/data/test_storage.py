@@ -34,7 +34,8 @@ def test_bit_by_bit(records):
 def test_uncertainty_is_kept():
     records = uncertain_records()
     back = dataset_from_parts(*through_disk(records))
-    for name in ("energy", "forces", "member_energies", "member_forces", "grade"):
+    names = ("energy", "forces", "member_energies", "member_forces", "grade", "structure_grade")
+    for name in names:
         mine, theirs = (getattr(r[0].labels.uncertainty, name) for r in (records, back))
         np.testing.assert_array_equal(mine, theirs)
         assert getattr(back[1].labels.uncertainty, name) is None

@@ -22,6 +22,7 @@ from karat.data.dataset import Dataset
 from karat.potentials.linear.bayes import Estimate, residual
 from karat.potentials.linear.calibration import Errors, calibrate, coverage, leave_out
 from karat.potentials.linear.design import Design, Rows
+from karat.potentials.linear.ellipsoid import Row, find_ellipsoid
 from karat.potentials.linear.equations import (
     Source,
     Targets,
@@ -239,7 +240,8 @@ def _posterior(
     found: Estimate,
     report: Report,
 ) -> tuple[Posterior, dict[str, Any]]:
-    """Covariance, calibration and active set of the final fit, and what the file says of them."""
+    """Covariance, calibration, active set and ellipsoid of the final fit, and what the file says
+    of them."""
     errors = left_out_errors(regression, targets, read, found, report)
     summary: dict[str, Any] = {}
     weights = []
@@ -256,6 +258,14 @@ def _posterior(
         for reading in read:
             yield from reading.source.atoms()
 
+    def structures() -> Iterator[Row]:
+        total, done = sum(len(reading.data) for reading in read), 0
+        for reading in read:
+            for record, atoms in zip(reading.data, reading.source.atoms()):
+                yield record.structure.numbers, atoms
+                done += 1
+                report(Stage(done, total, "means of structures"))
+
     active = find_active_set(blocks, lambda done, total: report(Stage(done, total, "active set")))
     summary["largest_training_grade"] = active.largest
     noise = [found.noise.get(q, np.nan) for q in ("energy", "forces", "stress")]
@@ -264,6 +274,7 @@ def _posterior(
         noise=jnp.asarray(np.array(noise, float)),
         calibration=jnp.asarray(np.stack(weights)),
         active=jnp.asarray(active.inverse),
+        ellipsoid=find_ellipsoid(structures()),
     )
     return posterior, summary
 

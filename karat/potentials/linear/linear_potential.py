@@ -12,6 +12,7 @@ import numpy as np
 
 from karat.core.errors import BadInput
 from karat.potentials.linear.design import Design, Rows
+from karat.potentials.linear.ellipsoid import structure_grade
 from karat.potentials.linear.grade import grades
 from karat.potentials.linear.posterior import Posterior, deviations, posterior_of
 from karat.potentials.linear.protocol import AbstractLinearModule
@@ -27,9 +28,10 @@ class LinearModel(AbstractPotentialComponent):
 
     Attributes:
         path: of the file.
-        uncertainty: also give calibrated standard deviations of energies and forces, and each
-            atom's extrapolation grade; a structure then costs as much as a row of a fit (some
-            ten times more). Only for fits with `regression.uncertainty`.
+        uncertainty: also give calibrated standard deviations of energies and forces, and
+            extrapolation grades of each atom and of the structure; a structure then costs as
+            much as a row of a fit (some ten times more). Only for fits with
+            `regression.uncertainty`.
         dtype: to compute in, without uncertainty; with it, float64.
     """
 
@@ -60,11 +62,12 @@ class LinearModel(AbstractPotentialComponent):
 
 class LinearWithUncertainty(AbstractPotential):
     """A linear potential that also says how far its predictions may be off, and how far each
-    atom is from what it was fitted to.
+    atom, and the structure, is from what it was fitted to.
 
     Deviations are such that intervals of ±1.645 of them hold 90 % of the errors of structures
-    like those that were fitted to; a grade above about two says that an atom is unlike those, and
-    then deviations mean little.
+    like those that were fitted to; an atom's grade above about two, or a structure's above one,
+    says that it is unlike those, and then deviations mean little. Files older than grades of
+    structures give none (`None`).
 
     Raises:
         BadInput: the fit kept no posterior.
@@ -99,4 +102,10 @@ class LinearWithUncertainty(AbstractPotential):
 
     def _uncertainty(self, rows: Rows, labels: Labels) -> Uncertainty:
         energy, forces = deviations(self._posterior, rows, labels.forces)
-        return Uncertainty(energy=energy, forces=forces, grade=grades(rows.atoms, self._active))
+        ellipsoid = self._posterior.ellipsoid
+        return Uncertainty(
+            energy=energy,
+            forces=forces,
+            grade=grades(rows.atoms, self._active),
+            structure_grade=None if ellipsoid is None else structure_grade(rows.energy, ellipsoid),
+        )

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from karat.core.errors import BadInput
+from karat.potentials.linear.ellipsoid import Ellipsoid
 
 if TYPE_CHECKING:
     from karat.potentials.linear.design import Rows
@@ -33,12 +34,15 @@ class Posterior(eqx.Module):
             eV/Å, virials in eV/atom; NaN where there were none.
         calibration: weights ≥ 0 of `TERMS` in the variance of each of `CALIBRATED`.
         active: inverse of the active sets' feature matrices, elements side by side; see `grade.py`.
+        ellipsoid: around the training structures' mean features; `None` where these do not
+            differ, and in files older than grades of structures.
     """
 
     root: Float[Array, "features rank"]
     noise: Float[Array, "quantities"]
     calibration: Float[Array, "calibrated terms"]
     active: Float[Array, "described active"]
+    ellipsoid: Ellipsoid | None = None
 
     @classmethod
     def none(cls, dtype: str) -> "Posterior":
@@ -74,11 +78,15 @@ class Posterior(eqx.Module):
         }
         template = eqx.filter_eval_shape(lambda: cls.none(dtype))
         names = list(_ALLOWED)
-        return eqx.tree_at(
+        framed: Posterior = eqx.tree_at(
             lambda one: [getattr(one, name) for name in names],
             template,
             [structs[name] for name in names],
         )
+        if not any(name.startswith("posterior.ellipsoid.") for name in shapes):
+            return framed
+        ellipsoid = eqx.filter_eval_shape(lambda: Ellipsoid.zeros(features, dtype))
+        return eqx.tree_at(lambda one: one.ellipsoid, framed, ellipsoid, is_leaf=_is_none)
 
     def check(self) -> None:
         """Refuse numbers that no fit gives.
@@ -93,9 +101,18 @@ class Posterior(eqx.Module):
                 raise BadInput(f"the array 'posterior.{name}' holds NaN or infinity.")
             if name in ("noise", "calibration") and (values < 0).any():
                 raise BadInput(f"the array 'posterior.{name}' holds negative numbers.")
+        if self.ellipsoid is not None:
+            for name in ("centre", "axes"):
+                if not np.isfinite(np.asarray(getattr(self.ellipsoid, name))).all():
+                    raise BadInput(f"the array 'posterior.ellipsoid.{name}' holds NaN or infinity.")
 
 
 _ALLOWED = {"root": (0, 0), "noise": (0,), "calibration": (0, 0), "active": (0, 0)}
+
+
+def _is_none(leaf: object) -> bool:
+    """A leaf that is not there yet."""
+    return leaf is None
 
 
 def _fits(name: str, shape: tuple[int, ...], features: int) -> bool:

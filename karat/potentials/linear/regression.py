@@ -35,8 +35,8 @@ class Regression:
             training data, so that the units of features do not matter.
         use_validation: fit the final coefficients to training and validation structures, with
             what was chosen and calibrated on the latter before.
-        uncertainty: keep the covariance and the active set in the file, for deviations and
-            grades; takes features² numbers twice.
+        uncertainty: keep the covariance, the active set and the ellipsoid in the file, for
+            deviations and grades; takes features² numbers three times.
     """
 
     solver: Literal["bayes", "ard", "ridge", "least_squares"] = "bayes"

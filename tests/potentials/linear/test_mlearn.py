@@ -24,6 +24,7 @@ CASES = {
     "Ni": (2.49, 5.0, "sc"),
 }
 """Distance of nearest neighbours and cut-off, Å; a phase that is not in the data.
+(Phases that atoms do not tell, the grade of the structure does: test_ellipsoid.py.)
 
 hcp is not among them: close packed as fcc, it is no extrapolation by this grade (docs/linear.md).
 """
