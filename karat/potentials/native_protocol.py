@@ -72,6 +72,11 @@ class AbstractNativePotential(eqx.Module):
     def evaluate(self, batch: Batch) -> Outputs:
         """Atom energies in eV (exactly zero on padding), and what else the potential has."""
 
+    def prepared(self) -> "AbstractNativePotential":
+        """The same function to rounding, arranged for many evaluations with fixed parameters, as
+        in dynamics; itself where there is nothing to gain."""
+        return self
+
 
 class AbstractMoleculePotential(AbstractNativePotential):
     """A native potential of one molecule only: one list of atoms, in one order, not periodic.

@@ -122,6 +122,10 @@ class SumModule(AbstractNativePotential):
         parts = [term.evaluate(batch).atom_energies for term in self.terms]
         return Outputs(atom_energies=functools.reduce(lambda a, b: a + b, parts))
 
+    def prepared(self) -> "SumModule":
+        terms = tuple(term.prepared() for term in self.terms)
+        return eqx.tree_at(lambda m: m.terms, self, terms)
+
 
 class SummedPotential(AbstractPotential):
     """Sum of predictions, where a term is not native."""

@@ -7,6 +7,9 @@ ARCHITECTURES = Catalogue(
     {
         "ace": "karat.potentials.linear.ace:Ace",
         "bpnn": "karat.potentials.native.bpnn:Bpnn",
+        "mace": "karat.potentials.native.mace:Mace",
+        "mace_medium": "karat.potentials.native.mace:MaceMedium",
+        "mace_paper": "karat.potentials.native.mace:MacePaper",
         "sgdml": "karat.potentials.kernel.sgdml:Sgdml",
         "snap": "karat.potentials.linear.snap:Snap",
     },

@@ -100,7 +100,9 @@ class NativeRun:
     ) -> None:
         """`piece_frames`: at most so many frames in a piece."""
         self._settings, self._structures = settings, structures
-        self._modules = Modules(potential.module, None if inner is None else inner.module)
+        self._modules = Modules(
+            potential.module.prepared(), None if inner is None else inner.module.prepared()
+        )
         self._dtype = potential.dtype
         self._systems: Systems = pack_systems(structures, self._dtype)
         self.physics: Physics = make_physics(

@@ -1,0 +1,1 @@
+"""Blocks that several native potentials are built of."""

@@ -1,0 +1,261 @@
+"""`mace`: equivariant messages of many-body order.
+
+Source: Batatia, Kovács, Simm, Ortner, Csányi, NeurIPS 35, 11423 (2022), arXiv:2206.07697.
+Checked: tests/potentials/native/test_mace.py.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from karat.core.errors import BadInput
+from karat.data.dataset import Dataset
+from karat.potentials.blocks.contraction import Contraction
+from karat.potentials.blocks.contraction import paths as contraction_paths
+from karat.potentials.blocks.convolution import Convolution
+from karat.potentials.native.architecture import AbstractArchitecture
+from karat.potentials.native.mace_module import MaceLayer, MaceModule
+from karat.potentials.native_protocol import AbstractNativePotential
+from karat.structures.neighbours import neighbour_pairs
+
+STRUCTURES_COUNTED = 500
+"""Structures from which the average number of neighbours is taken."""
+
+
+@dataclass(frozen=True)
+class Mace(AbstractArchitecture):
+    """Hyper-parameters; names in brackets are those of MACE's own code.
+
+    Attributes:
+        cutoff_angstrom: of one layer (r_max).
+        channels: of each degree (num_channels).
+        hidden_degree: highest degree of the features that layers pass on (max_L); the last layer
+            passes scalars only.
+        harmonics_degree: highest degree of harmonics and messages (max_ell).
+        correlation: most factors in a product; 3 makes messages four-body.
+        layers: (num_interactions).
+        bessel: number of radial functions (num_radial_basis).
+        envelope_power: p of the polynomial envelope (num_cutoff_basis).
+        radial_hidden: widths of the radial network (radial_MLP).
+        readout_hidden: width of the last readout (MLP_irreps).
+        residual_first: whether the first layer adds its input to the result (interaction_first
+            RealAgnosticResidual); else its messages are mixed by element.
+        average_neighbours: what sums over neighbours are divided by (avg_num_neighbors); `None`:
+            the mean over the training data.
+        radial_nodes: distances at which the radial networks are evaluated (`blocks/chebyshev.py`);
+            `None`: 16 for each Bessel function, 32 more in float64, where the interpolation differs
+            from the network by about rounding.
+    """
+
+    cutoff_angstrom: float = 5.0
+    channels: int = 32
+    hidden_degree: int = 1
+    harmonics_degree: int = 2
+    correlation: int = 3
+    layers: int = 2
+    bessel: int = 8
+    envelope_power: int = 5
+    radial_hidden: tuple[int, ...] = (64, 64, 64)
+    readout_hidden: int = 16
+    residual_first: bool = False
+    average_neighbours: float | None = None
+    radial_nodes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.cutoff_angstrom <= 20:
+            raise BadInput(f"mace.cutoff_angstrom {self.cutoff_angstrom} must lie in 0…20 Å.")
+        bounds = {
+            "channels": (1, 1024),
+            "hidden_degree": (0, 3),
+            "harmonics_degree": (0, 4),
+            "correlation": (1, 3),
+            "layers": (1, 8),
+            "bessel": (1, 64),
+            "envelope_power": (2, 12),
+            "readout_hidden": (1, 1024),
+        }
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                raise BadInput(f"mace.{name} {getattr(self, name)} must lie in {low}…{high}.")
+        if self.hidden_degree > self.harmonics_degree:
+            raise BadInput(
+                f"mace.hidden_degree {self.hidden_degree} is above harmonics_degree "
+                f"{self.harmonics_degree}: messages have no such part. Raise harmonics_degree."
+            )
+        if not self.radial_hidden or not all(1 <= n <= 4096 for n in self.radial_hidden):
+            raise BadInput(
+                f"mace.radial_hidden {list(self.radial_hidden)}: one or more widths of 1…4096."
+            )
+        if self.radial_nodes is not None and not 8 <= self.radial_nodes <= 1024:
+            raise BadInput(f"mace.radial_nodes {self.radial_nodes} must lie in 8…1024.")
+        if self.average_neighbours is not None and not self.average_neighbours > 0:
+            raise BadInput(f"mace.average_neighbours {self.average_neighbours} must be positive.")
+
+    def search_space(self) -> Mapping[str, str]:
+        return {
+            "cutoff_angstrom": "4.0..6.0",
+            "channels": "[16, 32, 64]",
+            "hidden_degree": "[0, 1]",
+            "harmonics_degree": "[2, 3]",
+        }
+
+    def completed(self, training: Dataset) -> "Mace":
+        if self.average_neighbours is not None:
+            return self
+        return replace(self, average_neighbours=_average_neighbours(training, self.cutoff_angstrom))
+
+    def skeleton(self, species: tuple[int, ...], dtype: str) -> MaceModule:
+        kind = np.dtype(dtype)
+
+        def empty() -> MaceModule:
+            return self._module(species, dtype, lambda *shape: jnp.zeros(shape, kind))
+
+        return eqx.filter_eval_shape(empty)
+
+    def initialise(self, dataset: Dataset, key: PRNGKeyArray, dtype: str) -> MaceModule:
+        kind = np.dtype(dtype)
+        counter = iter(range(10**6))
+
+        def normal(*shape: int) -> Array:
+            return jax.random.normal(jax.random.fold_in(key, next(counter)), shape, kind)
+
+        module = self._module(dataset.species, dtype, normal)
+        layers = tuple(
+            eqx.tree_at(lambda one: one.contraction, layer, self._smaller(layer))
+            for layer in module.layers
+        )
+        fixed = lambda m: (m.layers, m.frequencies, m.scale, m.shift)  # noqa: E731
+        numbers = (
+            layers,
+            jnp.arange(1, self.bessel + 1, dtype=kind),
+            jnp.asarray(_force_scale(dataset), kind),
+            jnp.zeros(len(dataset.species), kind),
+        )
+        return eqx.tree_at(fixed, module, numbers)
+
+    def _smaller(self, layer: MaceLayer) -> tuple[Array, ...]:
+        """Contraction weights divided by the number of paths of their correlation."""
+        scaled = []
+        for degree, weight in zip(layer.outputs, layer.contraction):
+            counts = [
+                len(contraction_paths(self.harmonics_degree, order, degree))
+                for order in range(self.correlation, 0, -1)
+            ]
+            factor = np.concatenate([np.full(count, 1 / count) for count in counts if count])
+            scaled.append(weight * jnp.asarray(factor, weight.dtype)[None, :, None])
+        return tuple(scaled)
+
+    def _module(self, species: tuple[int, ...], dtype: str, array: Any) -> MaceModule:
+        """`array` makes an array of a shape."""
+        if self.average_neighbours is None:
+            raise BadInput("mace.average_neighbours is not known; call completed(training) first.")
+        channels = self.channels
+        return MaceModule(
+            embedding=array(len(species), channels),
+            layers=tuple(self._layer(i, len(species), array) for i in range(self.layers)),
+            readouts=tuple(array(channels, 1) for _ in range(self.layers - 1)),
+            last_readout=(array(channels, self.readout_hidden), array(self.readout_hidden, 1)),
+            frequencies=array(self.bessel),
+            scale=array(),
+            shift=array(len(species)),
+            average_neighbours=float(self.average_neighbours),
+            envelope_power=self.envelope_power,
+            radial_nodes=self.radial_nodes or _enough_nodes(self.bessel, dtype),
+            species=species,
+            cutoff=float(self.cutoff_angstrom),
+            continuity=2,
+            needs_triplets=False,
+        )
+
+    def _layer(self, index: int, species: int, array: Any) -> MaceLayer:
+        last = index == self.layers - 1
+        inputs = (0,) if index == 0 else tuple(range(self.hidden_degree + 1))
+        outputs = (0,) if last else tuple(range(self.hidden_degree + 1))
+        highest, k = self.harmonics_degree, self.channels
+        convolution = Convolution(inputs, highest)
+        widths = (self.bessel, *self.radial_hidden, k * len(convolution.paths))
+        residual = self.residual_first if index == 0 else True
+        skipped = [d for d in inputs if d in outputs] if residual else range(highest + 1)
+        product = Contraction(highest, self.correlation, outputs)
+        return MaceLayer(
+            radial=tuple(array(a, b) for a, b in pairwise(widths)),
+            up=tuple(array(k, k) for _ in inputs),
+            mix=tuple(array(k * convolution.paths_to(d), k) for d in range(highest + 1)),
+            skip=tuple(array(species, k, k) for _ in skipped),
+            contraction=tuple(array(species, product.weight_count(d), k) for d in outputs),
+            out=tuple(array(k, k) for _ in outputs),
+            inputs=inputs,
+            outputs=outputs,
+            highest=highest,
+            correlation=self.correlation,
+            residual=residual,
+        )
+
+    def trainable(self, module: AbstractNativePotential) -> Any:
+        spec = jax.tree.map(eqx.is_inexact_array, module)
+        fixed = lambda m: (m.frequencies, m.scale, m.shift)  # noqa: E731
+        return eqx.tree_at(fixed, spec, (False, False, False))
+
+
+@dataclass(frozen=True)
+class MaceMedium(Mace):
+    """More channels, and messages with harmonics up to degree 3. See `Mace`."""
+
+    channels: int = 64
+    harmonics_degree: int = 3
+
+
+@dataclass(frozen=True)
+class MacePaper(Mace):
+    """The largest model of the paper's small molecules: 256 channels, features up to degree 2.
+
+    Source: arXiv:2206.07697, appendix A.5.
+    """
+
+    channels: int = 256
+    hidden_degree: int = 2
+    harmonics_degree: int = 3
+
+
+def _enough_nodes(bessel: int, dtype: str) -> int:
+    return 16 * bessel + (32 if dtype == "float64" else 0)
+
+
+def _average_neighbours(dataset: Dataset, cutoff: float) -> float:
+    """Mean number of neighbours of an atom, to four digits.
+
+    Raises:
+        BadInput: no atom has one.
+    """
+    count = min(len(dataset), STRUCTURES_COUNTED)
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int))
+    structures = [dataset.records[i].structure for i in chosen]
+    pairs = sum(len(neighbour_pairs(s, cutoff)) for s in structures)
+    if not pairs:
+        raise BadInput(
+            f"No atom of the training data has a neighbour within {cutoff} Å. "
+            "Raise cutoff_angstrom."
+        )
+    return float(f"{pairs / sum(len(s) for s in structures):.4g}")
+
+
+def _force_scale(dataset: Dataset) -> float:
+    """Root mean square force component in eV/Å (as an energy per Å), or the spread of energies
+    per atom; not below 1 meV."""
+    forces = [label.forces.ravel() for label in dataset.labels if label.forces is not None]
+    if forces:
+        return max(float(np.sqrt(np.mean(np.concatenate(forces) ** 2))), 1e-3)
+    energies = [
+        record.labels.energy / len(record.structure)
+        for record in dataset
+        if record.labels.energy is not None
+    ]
+    return max(float(np.std(energies)), 1e-3) if energies else math.nan

@@ -1,0 +1,194 @@
+"""The pure function of MACE: messages, symmetric contractions and readouts, layer by layer.
+
+Weights are stored as drawn from a standard normal distribution; what normalises them stands in the
+function (`blocks/perceptron.py`).
+
+Checked: tests/potentials/native/test_mace.py, and against mace-torch's own numbers in
+tests/potentials/external/mace_torch/.
+"""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from karat.potentials.analytic.pairwise import species_index
+from karat.potentials.batch import Batch
+from karat.potentials.blocks.chebyshev import interpolate, node_distances
+from karat.potentials.blocks.contraction import Contraction
+from karat.potentials.blocks.convolution import Convolution
+from karat.potentials.blocks.harmonics import pair_harmonics
+from karat.potentials.blocks.perceptron import linear, perceptron
+from karat.potentials.blocks.radial import Envelope, bessel
+from karat.potentials.native_protocol import AbstractNativePotential, Outputs
+
+
+class MaceLayer(eqx.Module):
+    """An interaction and the product over it.
+
+    Attributes:
+        radial: of the network from radial functions to a weight for each path and channel.
+        up: mixes channels of the features that are sent, by degree.
+        mix: paths × channels of the message → channels, by degree.
+        skip: by degree and element; of the layer's input where it is `residual`, else of the
+            message.
+        contraction: weights of paths by element and channel, for each degree of the result.
+        out: mixes channels of the result, by degree.
+        inputs, outputs: degrees of the features, 0 … .
+        highest: degree of harmonics and messages.
+        correlation: most factors in a product.
+    """
+
+    radial: tuple[Float[Array, "_ _"], ...]
+    up: tuple[Float[Array, "channels channels"], ...]
+    mix: tuple[Float[Array, "_ channels"], ...]
+    skip: tuple[Float[Array, "species channels channels"], ...]
+    contraction: tuple[Float[Array, "species _ channels"], ...]
+    out: tuple[Float[Array, "channels channels"], ...]
+    inputs: tuple[int, ...] = eqx.field(static=True)
+    outputs: tuple[int, ...] = eqx.field(static=True)
+    highest: int = eqx.field(static=True)
+    correlation: int = eqx.field(static=True)
+    residual: bool = eqx.field(static=True)
+
+    @property
+    def convolution(self) -> Convolution:
+        """Without weights."""
+        return Convolution(self.inputs, self.highest)
+
+    def product(self, unrolled: bool = False) -> Contraction:
+        """Without weights."""
+        return Contraction(self.highest, self.correlation, self.outputs, unrolled)
+
+    def contract(
+        self,
+        message: Sequence[Float[Array, "atoms _ channels"]],
+        features: Sequence[Float[Array, "atoms _ channels"]],
+        elements: Float[Array, "atoms species"],
+        unrolled: bool = False,
+    ) -> list[Float[Array, "atoms _ channels"]]:
+        """Features of the next layer from the normalised message and this layer's features."""
+        product = self.product(unrolled)
+        stacked = jnp.swapaxes(jnp.concatenate(message, axis=1), 0, 1)
+        weights = [
+            _of_elements(product.tree_weights(degree, weight), elements)
+            for degree, weight in zip(self.outputs, self.contraction)
+        ]
+        results = []
+        for degree, found in zip(self.outputs, product(stacked, weights)):
+            result = jnp.swapaxes(linear(found, self.out[degree]), 0, 1)
+            if self.residual and degree in self.inputs:
+                result = result + by_element(features[degree], self.skip[degree], elements)
+            results.append(result)
+        return results
+
+
+class MaceModule(AbstractNativePotential):
+    """Energies of atoms: `scale` · Σ readouts + `shift`.
+
+    Attributes:
+        embedding: first features of each element.
+        layers: one after the other; the last gives scalars only.
+        readouts: of all layers but the last, from its scalars.
+        last_readout: a network of one hidden layer.
+        frequencies: n of the Bessel functions.
+        scale: eV.
+        shift: eV by element.
+        average_neighbours: what sums over neighbours are divided by.
+        radial_nodes: distances at which the radial networks are evaluated (`blocks/chebyshev.py`).
+    """
+
+    embedding: Float[Array, "species channels"]
+    layers: tuple[MaceLayer, ...]
+    readouts: tuple[Float[Array, "channels 1"], ...]
+    last_readout: tuple[Float[Array, "_ _"], Float[Array, "_ 1"]]
+    frequencies: Float[Array, "count"]
+    scale: Float[Array, ""]
+    shift: Float[Array, "species"]
+    average_neighbours: float = eqx.field(static=True)
+    envelope_power: int = eqx.field(static=True)
+    radial_nodes: int = eqx.field(static=True)
+    species: tuple[int, ...] = eqx.field(static=True)
+    cutoff: float = eqx.field(static=True)
+    continuity: int = eqx.field(static=True)
+    needs_triplets: bool = eqx.field(static=True)
+
+    def evaluate(self, batch: Batch) -> Outputs:
+        distances = jnp.sqrt(jnp.sum(batch.vectors * batch.vectors, axis=1))
+        harmonics = pair_harmonics(batch.vectors, distances, self.layers[0].highest)
+        elements = element_rows(batch, self.species, distances.dtype)
+        first = self.embedding * len(self.species) ** -0.5
+        features = [jnp.matmul(elements, first, precision="highest")[:, None, :]]
+        energies = jnp.matmul(elements, self.shift, precision="highest")
+        for index, (layer, radial) in enumerate(zip(self.layers, self.radial(distances))):
+            sent = jnp.concatenate([linear(x, w) for x, w in zip(features, layer.up)], axis=1)
+            summed = layer.convolution(batch, harmonics, radial, sent)
+            message = [linear(x, w) / self.average_neighbours for x, w in zip(summed, layer.mix)]
+            if not layer.residual:
+                message = [by_element(x, w, elements) for x, w in zip(message, layer.skip)]
+            features = layer.contract(message, features, elements)
+            energies = energies + self.scale * self.read(index, features[0][:, 0])
+        return Outputs(atom_energies=jnp.where(batch.atom_mask, energies, 0.0))
+
+    def prepared(self) -> AbstractNativePotential:
+        from karat.potentials.native.mace_prepared import prepare
+
+        return prepare(self)
+
+    def radial(self, distances: Float[Array, "pairs"]) -> list[Float[Array, "pairs functions"]]:
+        """Radial functions of each layer, from the networks' values at `radial_nodes` nodes."""
+        envelope = Envelope(self.cutoff, self.envelope_power)
+        places = node_distances(self.radial_nodes, self.cutoff, distances.dtype)
+        ends = envelope(places)
+        values = [network / ends[:, None] for network in self.networks(places)]
+        table = interpolate(distances, jnp.concatenate(values, axis=1), self.cutoff)
+        functions = table * envelope(distances)[:, None]
+        starts = np.cumsum([value.shape[1] for value in values])[:-1].tolist()
+        return jnp.split(functions, starts, axis=1)
+
+    def networks(self, distances: Float[Array, "pairs"]) -> list[Float[Array, "pairs functions"]]:
+        """Radial functions of each layer from the networks themselves."""
+        envelope = Envelope(self.cutoff, self.envelope_power)(distances)
+        basis = bessel(distances, self.frequencies, self.cutoff) * envelope[:, None]
+        return [perceptron(basis, layer.radial) for layer in self.layers]
+
+    def read(self, index: int, scalars: Float[Array, "atoms channels"]) -> Float[Array, "atoms"]:
+        """Energies from the scalars that layer `index` gave, in units of the scale."""
+        if index < len(self.readouts):
+            return linear(scalars, self.readouts[index])[:, 0]
+        return perceptron(scalars, self.last_readout)[:, 0]
+
+
+def element_rows(
+    batch: Batch, species: tuple[int, ...], dtype: jnp.dtype
+) -> Float[Array, "atoms species"]:
+    """1 in the column of each atom's element; padding counts as the first."""
+    return jax.nn.one_hot(species_index(batch.numbers, species), len(species), dtype=dtype)
+
+
+def _of_elements(
+    weights: Float[Array, "species rows channels"], elements: Float[Array, "atoms species"]
+) -> Float[Array, "rows atoms channels"]:
+    """Each atom's own weights."""
+    species, rows, channels = weights.shape
+    flat = jnp.matmul(elements, weights.reshape(species, -1), precision="highest")
+    return jnp.swapaxes(flat.reshape(-1, rows, channels), 0, 1)
+
+
+def by_element(
+    values: Float[Array, "atoms orders channels"],
+    weights: Float[Array, "species channels channels"],
+    elements: Float[Array, "atoms species"],
+) -> Float[Array, "atoms orders channels"]:
+    """x W_element / √(channels · species): all elements' products, of which each atom keeps its
+    own; on a CPU one large matrix product is faster than sorting atoms."""
+    species, channels, results = weights.shape
+    together = jnp.swapaxes(weights, 0, 1).reshape(channels, species * results)
+    together = together * (channels * species) ** -0.5
+    atoms, orders, _ = values.shape
+    mixed = jnp.matmul(values.reshape(-1, channels), together, precision="highest")
+    mixed = mixed.reshape(atoms, orders, species, results)
+    return jnp.sum(mixed * elements[:, None, :, None], axis=2)
