@@ -53,6 +53,10 @@ class Mace(AbstractArchitecture):
         radial_nodes: distances at which the radial networks are evaluated (`blocks/chebyshev.py`);
             `None`: 16 for each Bessel function, 32 more in float64, where the interpolation differs
             from the network by about rounding.
+        agnesi: radial functions of the Agnesi-transformed distance (distance_transform).
+        density: messages divided by a learned density of neighbours (the RealAgnosticDensity
+            interactions) instead of `average_neighbours`.
+        repulsion: repulsion of nuclei underneath (pair_repulsion).
     """
 
     cutoff_angstrom: float = 5.0
@@ -68,6 +72,9 @@ class Mace(AbstractArchitecture):
     residual_first: bool = False
     average_neighbours: float | None = None
     radial_nodes: int | None = None
+    agnesi: bool = False
+    density: bool = False
+    repulsion: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.cutoff_angstrom <= 20:
@@ -169,6 +176,8 @@ class Mace(AbstractArchitecture):
             average_neighbours=float(self.average_neighbours),
             envelope_power=self.envelope_power,
             radial_nodes=self.radial_nodes or _enough_nodes(self.bessel, dtype),
+            agnesi=self.agnesi,
+            repulsion_power=self.envelope_power if self.repulsion else None,
             species=species,
             cutoff=float(self.cutoff_angstrom),
             continuity=2,
@@ -192,6 +201,7 @@ class Mace(AbstractArchitecture):
             skip=tuple(array(species, k, k) for _ in skipped),
             contraction=tuple(array(species, product.weight_count(d), k) for d in outputs),
             out=tuple(array(k, k) for _ in outputs),
+            density=array(self.bessel, 1) if self.density else None,
             inputs=inputs,
             outputs=outputs,
             highest=highest,

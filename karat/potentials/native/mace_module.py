@@ -23,6 +23,7 @@ from karat.potentials.blocks.convolution import Convolution
 from karat.potentials.blocks.harmonics import pair_harmonics
 from karat.potentials.blocks.perceptron import linear, perceptron
 from karat.potentials.blocks.radial import Envelope, bessel
+from karat.potentials.native.mace_pairs import agnesi, repulsion, touching_distances
 from karat.potentials.native_protocol import AbstractNativePotential, Outputs
 
 
@@ -37,6 +38,8 @@ class MaceLayer(eqx.Module):
             message.
         contraction: weights of paths by element and channel, for each degree of the result.
         out: mixes channels of the result, by degree.
+        density: where messages are divided by 1 + Σ tanh(d²) instead of the average number of
+            neighbours: d from the radial functions.
         inputs, outputs: degrees of the features, 0 … .
         highest: degree of harmonics and messages.
         correlation: most factors in a product.
@@ -48,6 +51,7 @@ class MaceLayer(eqx.Module):
     skip: tuple[Float[Array, "species channels channels"], ...]
     contraction: tuple[Float[Array, "species _ channels"], ...]
     out: tuple[Float[Array, "channels channels"], ...]
+    density: Float[Array, "count 1"] | None
     inputs: tuple[int, ...] = eqx.field(static=True)
     outputs: tuple[int, ...] = eqx.field(static=True)
     highest: int = eqx.field(static=True)
@@ -99,6 +103,10 @@ class MaceModule(AbstractNativePotential):
         shift: eV by element.
         average_neighbours: what sums over neighbours are divided by.
         radial_nodes: distances at which the radial networks are evaluated (`blocks/chebyshev.py`).
+        agnesi: whether radial functions are of the transformed distance; networks are then
+            evaluated for each pair.
+        repulsion_power: of the envelope of the repulsion of nuclei, which is added to the
+            readouts before they are scaled; `None` for no repulsion.
     """
 
     embedding: Float[Array, "species channels"]
@@ -111,6 +119,8 @@ class MaceModule(AbstractNativePotential):
     average_neighbours: float = eqx.field(static=True)
     envelope_power: int = eqx.field(static=True)
     radial_nodes: int = eqx.field(static=True)
+    agnesi: bool = eqx.field(static=True)
+    repulsion_power: int | None = eqx.field(static=True)
     species: tuple[int, ...] = eqx.field(static=True)
     cutoff: float = eqx.field(static=True)
     continuity: int = eqx.field(static=True)
@@ -123,10 +133,14 @@ class MaceModule(AbstractNativePotential):
         first = self.embedding * len(self.species) ** -0.5
         features = [jnp.matmul(elements, first, precision="highest")[:, None, :]]
         energies = jnp.matmul(elements, self.shift, precision="highest")
-        for index, (layer, radial) in enumerate(zip(self.layers, self.radial(distances))):
+        transformed, repulsion = self._pairs(batch, distances)
+        energies = energies + self.scale * repulsion
+        functions = self.networks(distances, transformed) if self.agnesi else self.radial(distances)
+        for index, (layer, radial) in enumerate(zip(self.layers, functions)):
             sent = jnp.concatenate([linear(x, w) for x, w in zip(features, layer.up)], axis=1)
             summed = layer.convolution(batch, harmonics, radial, sent)
-            message = [linear(x, w) / self.average_neighbours for x, w in zip(summed, layer.mix)]
+            size = self._size(batch, layer, distances, transformed)
+            message = [linear(x, w) / size for x, w in zip(summed, layer.mix)]
             if not layer.residual:
                 message = [by_element(x, w, elements) for x, w in zip(message, layer.skip)]
             features = layer.contract(message, features, elements)
@@ -136,9 +150,12 @@ class MaceModule(AbstractNativePotential):
     def prepared(self) -> AbstractNativePotential:
         from karat.potentials.native.mace_prepared import prepare
 
+        plain = all(layer.density is None for layer in self.layers)
+        if self.agnesi or not plain or self.repulsion_power is not None:
+            return self  # its radial functions depend on elements: no one table holds them
         return prepare(self)
 
-    def radial(self, distances: Float[Array, "pairs"]) -> list[Float[Array, "pairs functions"]]:
+    def radial(self, distances: Float[Array, "pairs"]) -> list[Float[Array, "pairs _"]]:
         """Radial functions of each layer, from the networks' values at `radial_nodes` nodes."""
         envelope = Envelope(self.cutoff, self.envelope_power)
         places = node_distances(self.radial_nodes, self.cutoff, distances.dtype)
@@ -149,11 +166,46 @@ class MaceModule(AbstractNativePotential):
         starts = np.cumsum([value.shape[1] for value in values])[:-1].tolist()
         return jnp.split(functions, starts, axis=1)
 
-    def networks(self, distances: Float[Array, "pairs"]) -> list[Float[Array, "pairs functions"]]:
+    def networks(
+        self, distances: Float[Array, "pairs"], transformed: Float[Array, "pairs"] | None = None
+    ) -> list[Float[Array, "pairs _"]]:
         """Radial functions of each layer from the networks themselves."""
-        envelope = Envelope(self.cutoff, self.envelope_power)(distances)
-        basis = bessel(distances, self.frequencies, self.cutoff) * envelope[:, None]
+        basis = self._basis(distances, distances if transformed is None else transformed)
         return [perceptron(basis, layer.radial) for layer in self.layers]
+
+    def _basis(
+        self, distances: Float[Array, "pairs"], transformed: Float[Array, "pairs"]
+    ) -> Float[Array, "pairs count"]:
+        envelope = Envelope(self.cutoff, self.envelope_power)(distances)
+        return bessel(transformed, self.frequencies, self.cutoff) * envelope[:, None]
+
+    def _pairs(
+        self, batch: Batch, distances: Float[Array, "pairs"]
+    ) -> tuple[Float[Array, "pairs"], Float[Array, "atoms"]]:
+        """What the radial functions see of distances, and the repulsion of nuclei."""
+        transformed, none = distances, jnp.zeros(batch.atoms, distances.dtype)
+        if not self.agnesi and self.repulsion_power is None:
+            return transformed, none
+        touching = touching_distances(batch, self.species)
+        if self.agnesi:
+            transformed = agnesi(distances, touching)
+        if self.repulsion_power is None:
+            return transformed, none
+        power = self.repulsion_power
+        return transformed, repulsion(batch, distances, touching, self.species, power)
+
+    def _size(
+        self,
+        batch: Batch,
+        layer: MaceLayer,
+        distances: Float[Array, "pairs"],
+        transformed: Float[Array, "pairs"],
+    ) -> Float[Array, "atoms 1 1"] | float:
+        """What a layer's sums over neighbours are divided by."""
+        if layer.density is None:
+            return self.average_neighbours
+        inner = linear(self._basis(distances, transformed), layer.density)[:, 0]
+        return 1 + batch.sum_pairs(jnp.tanh(inner * inner))[:, None, None]
 
     def read(self, index: int, scalars: Float[Array, "atoms channels"]) -> Float[Array, "atoms"]:
         """Energies from the scalars that layer `index` gave, in units of the scale."""
