@@ -45,7 +45,11 @@ ValidFraction = Annotated[
 Set = Annotated[list[str] | None, typer.Option("--set", help="Of the model: key=value (YAML).")]
 Setting = Annotated[
     list[str] | None,
-    typer.Option("--setting", help="Of the training: key=value (YAML), e.g. ema_decay=0.999."),
+    typer.Option(
+        "--setting",
+        help="Of the training: key=value (YAML), e.g. optimiser=amsgrad, schedule=plateau, "
+        "force_loss=huber, devices=0 (all).",
+    ),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training data.")]
 Seed = Annotated[int | None, typer.Option(help="Of first parameters and order.")]

@@ -1,4 +1,4 @@
-"""Graphs and targets on the host, built once, and batches of few fixed shapes.
+"""Graphs and targets on the host, built once, and padded batches of them.
 
 Checked: tests/training/test_batches.py.
 """
@@ -6,21 +6,24 @@ Checked: tests/training/test_batches.py.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from karat.core.errors import BadInput
 from karat.data.dataset import Dataset
-from karat.potentials.batch import PADDING_DISTANCE, Batch, pad, round_up, triplet_indices
+from karat.potentials.batch import PADDING_DISTANCE, Batch, pad, triplet_indices
 from karat.structures.neighbours import neighbour_pairs
 from karat.structures.structure import Structure
+from karat.training.packing import Sizes
 from karat.training.references import ReferenceEnergies, energies_of
 
-Sizes = tuple[int, int, int, int]
-"""Padded numbers of atoms, pairs, triplets and systems."""
+Fields = dict[str, Any]
+"""The fields of a `Batch` or of `Targets` as NumPy arrays: handed over to compiled functions as
+they are, which costs less than single transfers."""
 
 BYTES_PER_PAIR = 48
 BYTES_PER_TRIPLET = 16
@@ -103,122 +106,96 @@ def build_graphs(
 
 
 def assemble(graphs: Sequence[Graph], sizes: Sizes, dtype: str) -> tuple[Batch, Targets]:
-    """Several graphs as one padded batch with its targets."""
-    counts = np.array([graph.counts for graph in graphs])
+    """Several graphs as one padded batch with its targets, on the default device."""
+    batch, targets = jax.device_put(assemble_on_host(graphs, sizes, dtype))  # one transfer
+    return Batch(**batch), Targets(**targets)
+
+
+def assemble_on_host(graphs: Sequence[Graph], sizes: Sizes, dtype: str) -> tuple[Fields, Fields]:
+    """The fields of a `Batch` and of its `Targets`.
+
+    Without graphs: a batch of padding only, from which no gradient comes.
+    """
     n_atoms, n_pairs, n_triplets, n_systems = sizes
-    atom_at, pair_at = (np.concatenate([[0], np.cumsum(c)[:-1]]) for c in counts.T[:2])
+    atoms = np.array([len(g.numbers) for g in graphs], np.int64)
+    pairs = np.array([len(g.centers) for g in graphs], np.int64)
+    triplets = sum(len(g.triplets) for g in graphs)
+    owners = np.arange(len(graphs), dtype=np.int32)
+    atom_at = np.repeat((np.cumsum(atoms) - atoms).astype(np.int32), pairs)
     last = n_atoms - 1
-
-    def joined(
-        parts: list[np.ndarray], size: int, fill: float | int | np.ndarray, kind: str
-    ) -> Array:
-        return jnp.asarray(pad(np.concatenate(parts).astype(kind), size, fill))
-
-    with_triplets = n_triplets > 0
-    system = np.repeat(np.arange(len(graphs), dtype=np.int32), counts[:, 0])
-    far = np.array([PADDING_DISTANCE, 0.0, 0.0], dtype)
-    batch = Batch(
-        numbers=joined([g.numbers for g in graphs], n_atoms, 0, "int32"),
-        system=jnp.asarray(pad(system, n_atoms, n_systems - 1)),
-        centers=joined([g.centers + a for g, a in zip(graphs, atom_at)], n_pairs, last, "int32"),
-        neighbours=joined(
-            [g.neighbours + a for g, a in zip(graphs, atom_at)], n_pairs, last, "int32"
-        ),
-        vectors=joined([g.vectors for g in graphs], n_pairs, far, dtype),
-        pair_mask=jnp.asarray(np.arange(n_pairs) < counts[:, 1].sum()),
-        triplets=(
-            joined(
-                [g.triplets + p for g, p in zip(graphs, pair_at)], n_triplets, n_pairs - 1, "int32"
-            )
-            if with_triplets
-            else None
-        ),
-        triplet_mask=(
-            jnp.asarray(np.arange(n_triplets) < counts[:, 2].sum()) if with_triplets else None
-        ),
-        volume=joined([np.array([g.volume for g in graphs])], n_systems, 1.0, dtype),
-    )
+    batch: Fields = {
+        "numbers": _joined([g.numbers for g in graphs], n_atoms, 0, "int32"),
+        "system": pad(np.repeat(owners, atoms), n_atoms, n_systems - 1),
+        "centers": _joined([g.centers for g in graphs], n_pairs, last, "int32"),
+        "neighbours": _joined([g.neighbours for g in graphs], n_pairs, last, "int32"),
+        "vectors": _joined([g.vectors for g in graphs], n_pairs, FAR, dtype, (3,)),
+        "pair_mask": np.arange(n_pairs) < len(atom_at),
+        "triplets": None,
+        "triplet_mask": None,
+        "volume": pad(np.array([g.volume for g in graphs], dtype), n_systems, 1.0),
+    }
+    for name in ("centers", "neighbours"):
+        batch[name][: len(atom_at)] += atom_at
+    if n_triplets:
+        pair_at = np.cumsum(pairs) - pairs
+        parts = [g.triplets + np.int32(p) for g, p in zip(graphs, pair_at)]
+        batch["triplets"] = _joined(parts, n_triplets, n_pairs - 1, "int32", (2,))
+        batch["triplet_mask"] = np.arange(n_triplets) < triplets
     return batch, _targets(graphs, sizes, dtype)
 
 
-def _targets(graphs: Sequence[Graph], sizes: Sizes, dtype: str) -> Targets:
+FAR = np.array([PADDING_DISTANCE, 0.0, 0.0])
+
+
+def _joined(
+    parts: list[np.ndarray],
+    size: int,
+    fill: float | int | np.ndarray,
+    dtype: str,
+    shape: tuple[int, ...] = (),
+) -> np.ndarray:
+    """The parts one after the other, then rows of `fill`."""
+    joined = np.empty((size, *shape), dtype)
+    end = 0
+    for part in parts:
+        joined[end : end + len(part)] = part
+        end += len(part)
+    joined[end:] = fill
+    return joined
+
+
+def _targets(graphs: Sequence[Graph], sizes: Sizes, dtype: str) -> Fields:
     n_atoms, _, _, n_systems = sizes
-    counts = [len(g.numbers) for g in graphs]
-    forces = [np.zeros((n, 3)) if g.forces is None else g.forces for g, n in zip(graphs, counts)]
-    stress = np.stack([np.zeros((3, 3)) if g.stress is None else g.stress for g in graphs])
-    has_forces = np.repeat([g.forces is not None for g in graphs], counts)
-    has_stress = np.array([g.stress is not None for g in graphs])
-
-    def padded(array: np.ndarray, size: int, fill: float | int) -> Array:
-        return jnp.asarray(pad(np.asarray(array, dtype), size, fill))
-
-    return Targets(
-        energy=padded(np.array([g.energy for g in graphs]), n_systems, 0.0),
-        atoms=padded(np.array(counts, float), n_systems, 1.0),
-        system_mask=jnp.asarray(np.arange(n_systems) < len(graphs)),
-        forces=padded(np.concatenate(forces), n_atoms, 0.0),
-        force_mask=jnp.asarray(pad(has_forces, n_atoms, 0)),
-        stress=padded(stress, n_systems, 0.0),
-        stress_mask=jnp.asarray(pad(has_stress, n_systems, 0)),
-    )
-
-
-def order(seed: int, epoch: int, structures: int, batch_size: int) -> list[np.ndarray]:
-    """Indices of each batch of an epoch: shuffled by seed and epoch alone, sizes evened out."""
-    shuffled = np.random.default_rng([seed, epoch]).permutation(structures)
-    return np.array_split(shuffled, -(-structures // batch_size))
+    forces = np.zeros((n_atoms, 3), dtype)
+    force_mask = np.zeros(n_atoms, bool)
+    stress = np.zeros((n_systems, 3, 3), dtype)
+    stress_mask = np.zeros(n_systems, bool)
+    start = 0
+    for index, graph in enumerate(graphs):
+        end = start + len(graph.numbers)
+        if graph.forces is not None:
+            forces[start:end], force_mask[start:end] = graph.forces, True
+        if graph.stress is not None:
+            stress[index], stress_mask[index] = graph.stress, True
+        start = end
+    return {
+        "energy": pad(np.array([g.energy for g in graphs], dtype), n_systems, 0.0),
+        "atoms": pad(np.array([len(g.numbers) for g in graphs], dtype), n_systems, 1.0),
+        "system_mask": np.arange(n_systems) < len(graphs),
+        "forces": forces,
+        "force_mask": force_mask,
+        "stress": stress,
+        "stress_mask": stress_mask,
+    }
 
 
-def in_sequence(structures: int, batch_size: int) -> list[np.ndarray]:
-    """Indices of batches in the given order."""
-    return np.array_split(np.arange(structures), -(-structures // batch_size))
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """At most two padded shapes, so that each step is compiled once or twice.
-
-    Attributes:
-        small, large: every batch fits into `large`, most into `small`.
-    """
-
-    small: Sizes
-    large: Sizes
-
-    def of(self, graphs: Sequence[Graph]) -> Sizes:
-        """The smaller shape that these graphs fit into."""
-        real = _real_sizes(np.array([graph.counts for graph in graphs]).sum(axis=0), len(graphs))
-        return self.small if all(r <= s for r, s in zip(real, self.small)) else self.large
-
-
-def choose_shapes(counts: np.ndarray, batches: Sequence[np.ndarray]) -> Shapes:
-    """Shapes for all batches of a run (rows of `counts`: atoms, pairs, triplets of structures).
-
-    A second, smaller one is used where it saves a quarter of the arithmetic or more.
-    """
-    real = np.array([_real_sizes(counts[batch].sum(axis=0), len(batch)) for batch in batches])
-    large = _rounded(real.max(axis=0))
-    small = _rounded(np.quantile(real, 0.75, axis=0, method="higher"))
-    work = 2 if large[2] else 1  # triplets where there are any, else pairs
-    fits = (real <= np.array(small)).all(axis=1)
-    mean = fits.mean() * small[work] + (1 - fits.mean()) * large[work]
-    return Shapes(small if mean < 0.75 * large[work] else large, large)
-
-
-def _rounded(sizes: np.ndarray) -> Sizes:
-    atoms, pairs, triplets, systems = (int(size) for size in sizes)
+def label_numbers(graphs: Sequence[Graph]) -> tuple[int, int, int]:
+    """Number of energies, force components and stress components of these graphs."""
     return (
-        round_up(atoms, 16),
-        round_up(pairs, 16),
-        round_up(triplets, 16) if triplets else 0,
-        systems,
+        len(graphs),
+        sum(g.forces.size for g in graphs if g.forces is not None),
+        sum(g.stress.size for g in graphs if g.stress is not None),
     )
-
-
-def _real_sizes(counts: np.ndarray, systems: int) -> Sizes:
-    """What a batch needs at least: one atom and one system of padding, one pair."""
-    atoms, pairs, triplets = (int(count) for count in counts)
-    return atoms + 1, pairs + 1, triplets, systems + 1
 
 
 def _expected_pairs(structure: Structure, cutoff: float) -> float:

@@ -12,8 +12,10 @@ import numpy as np
 
 from karat.core.errors import BadInput
 from karat.core.files import write_atomic
+from karat.training.divergence import Rollback
+from karat.training.schedules import Plateau
 
-SCHEMA = 1
+SCHEMA = 2
 NAME = "checkpoint.safetensors"
 
 
@@ -30,6 +32,10 @@ class Journal:
         best_loss: that loss; infinite before the first.
         rows: one per epoch, in the order of `curve.COLUMNS`.
         finished: why it ended, "" while it runs.
+        plateau: where the schedule of that name stands.
+        typical: medians of the loss's terms in the last epoch, empty before the first.
+        rollbacks: returns to the last good epoch.
+        packing: for people and summaries: what `Packing.summary` says.
     """
 
     digest: str
@@ -40,6 +46,17 @@ class Journal:
     best_loss: float = float("inf")
     rows: list[list[float]] = field(default_factory=list)
     finished: str = ""
+    plateau: Plateau = field(default_factory=Plateau)
+    typical: list[float] = field(default_factory=list)
+    rollbacks: list[Rollback] = field(default_factory=list)
+    packing: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> "Journal":
+        """From what `dataclasses.asdict` gave."""
+        plateau = Plateau(**values.pop("plateau"))
+        rollbacks = [Rollback(**rollback) for rollback in values.pop("rollbacks")]
+        return cls(plateau=plateau, rollbacks=rollbacks, **values)
 
 
 def encode(journal: Journal, arrays: dict[str, Any]) -> bytes:
@@ -72,10 +89,10 @@ def read(folder: Path, digest: str) -> tuple[Journal, dict[str, np.ndarray]] | N
             values = json.loads((file.metadata() or {})["karat_training"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         schema = values.pop("schema")
-        journal = Journal(**values)
+        journal = Journal.from_values(values) if schema == SCHEMA else None
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: is not a readable checkpoint ({error}). {again}") from error
-    if schema != SCHEMA:
+    if journal is None:
         raise BadInput(f"{path}: checkpoint schema {schema}, this karat reads {SCHEMA}. {again}")
     if journal.digest != digest:
         raise BadInput(

@@ -16,6 +16,14 @@ COLUMNS = (
     "force_rmse",
     "learning_rate",
     "seconds",
+    "train_energy_loss",
+    "train_force_loss",
+    "train_stress_loss",
+    "valid_energy_loss",
+    "valid_force_loss",
+    "valid_stress_loss",
+    "padding",
+    "rollbacks",
 )
 """Of a journal's rows."""
 
@@ -32,6 +40,11 @@ class Curve:
         force_mae, force_rmse: meV/Å; NaN where the data have no forces.
         learning_rate: of the epoch's last step.
         seconds: wall time since the start; a timing.
+        train_energy_loss, train_force_loss, train_stress_loss: the terms of `train_loss` before
+            they are weighted, in eV (eV/Å) or its square; 0 without labels.
+        valid_energy_loss, valid_force_loss, valid_stress_loss: those of `valid_loss`.
+        padding: part of the epoch's computed pairs (triplets) that was padding.
+        rollbacks: returns to an earlier epoch so far.
     """
 
     epoch: Int[np.ndarray, "epochs"]
@@ -43,6 +56,14 @@ class Curve:
     force_rmse: Float[np.ndarray, "epochs"]
     learning_rate: Float[np.ndarray, "epochs"]
     seconds: Float[np.ndarray, "epochs"]
+    train_energy_loss: Float[np.ndarray, "epochs"]
+    train_force_loss: Float[np.ndarray, "epochs"]
+    train_stress_loss: Float[np.ndarray, "epochs"]
+    valid_energy_loss: Float[np.ndarray, "epochs"]
+    valid_force_loss: Float[np.ndarray, "epochs"]
+    valid_stress_loss: Float[np.ndarray, "epochs"]
+    padding: Float[np.ndarray, "epochs"]
+    rollbacks: Float[np.ndarray, "epochs"]
 
     @classmethod
     def from_rows(cls, rows: Sequence[Sequence[float]]) -> "Curve":
@@ -68,6 +89,9 @@ class Progress:
         learning_rate: of the last step.
         best_epoch: with the lowest validation loss so far.
         seconds, seconds_left: wall time since the start, and expected until the last epoch.
+        steps_per_second: of the last epoch, validation included.
+        padding: part of the epoch's computed pairs (triplets) that was padding.
+        rollbacks: returns to an earlier epoch so far.
     """
 
     epoch: int
@@ -81,3 +105,6 @@ class Progress:
     best_epoch: int
     seconds: float
     seconds_left: float
+    steps_per_second: float
+    padding: float
+    rollbacks: int

@@ -1,264 +1,211 @@
-"""The loop over epochs: steps, averaging, validation, checkpoints, reasons to stop.
+"""The loop over epochs: steps, validation, checkpoints, returns after divergence, reasons to stop.
 
-Checked: tests/training/test_trainer.py, tests/training/test_resume.py.
+Checked: tests/training/test_trainer.py, test_resume.py, test_divergence.py.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float
 
 from karat.core.errors import CalculationFailed
-from karat.potentials.batch import Batch
-from karat.potentials.model import named_arrays
-from karat.potentials.native_protocol import derive
+from karat.potentials.model import Stage
 from karat.training import checkpoint
-from karat.training.batches import (
-    Graph,
-    Targets,
-    assemble,
-    choose_shapes,
-    in_sequence,
-    order,
-)
 from karat.training.checkpoint import Journal
 from karat.training.curve import Progress
-from karat.training.loss import Errors, Sums, batch_loss, error_sums, total_errors
-from karat.training.settings import TrainingSettings, ema_decay, learning_rate
+from karat.training.divergence import (
+    MOST_ROLLBACKS,
+    RATE_AFTER_ROLLBACK,
+    Diverged,
+    Rollback,
+    Watch,
+)
+from karat.training.feeding import Feed
+from karat.training.loss import Errors
+from karat.training.packing import pack
+from karat.training.parity import Predictions
+from karat.training.run_state import Kept, Plan, State
+from karat.training.schedules import ema_decay, learning_rate, loss_weights
+from karat.training.settings import TrainingSettings
+from karat.training.step import Moving, Numbers, Recipe, Step, make_step, replicated
+from karat.training.validation import Validation
 
-VALIDATION_BATCH = 25
 
+def run(plan: Plan, state: State, journal: Journal) -> tuple[State, Predictions]:
+    """Do what is left of a run; `journal` is brought up to date.
 
-class State(eqx.Module):
-    """What changes from step to step (`best`: from epoch to epoch).
+    Returns:
+        The last state, and what its best parameters predict for the validation data.
 
-    `parameters`, `average` and `best` are the trainable part of a module, `None` elsewhere.
+    Raises:
+        CalculationFailed: kind ``diverged``: the loss grew out of bounds, also with the learning
+            rate halved three times.
     """
+    engine = _Engine.prepare(plan, journal)
+    start = time.monotonic() - journal.seconds
+    kept = Kept(plan, time.monotonic())
+    kept.keep(state, journal)
+    found = None
+    try:
+        while found is None:
+            try:
+                done = _epoch(engine, state, journal)
+            except Diverged as diverged:
+                _roll_back(diverged.rollback, journal, plan)
+                state = kept.restored(state)
+                kept.note(journal)
+                continue
+            state = _brought_up(journal, state, done, plan.settings)
+            journal.seconds = time.monotonic() - start
+            journal.rows.append(_row(journal, done))
+            journal.finished = _reason_to_stop(journal, plan.settings)
+            if journal.finished:
+                found = engine.validation.predictions(state.best)
+            kept.keep(state, journal, found)
+            kept.write_at_times()
+            if plan.report is not None:
+                plan.report(_progress(journal, plan.settings, done))
+    finally:
+        kept.write()  # interrupted or diverged: the last whole epoch
+    return state, found
 
-    parameters: Any
-    average: Any
-    optimiser: Any
-    best: Any
+
+@dataclass(eq=False)
+class _Engine:
+    """What is compiled or put together once for a run."""
+
+    plan: Plan
+    feed: Feed
+    step: Step
+    validation: Validation
+    compiled: set[Any] = field(default_factory=set)
+
+    @classmethod
+    def prepare(cls, plan: Plan, journal: Journal) -> "_Engine":
+        settings, recipe = plan.settings, Recipe.of(plan.settings)
+        counts = np.array([graph.counts for graph in plan.train])
+        packing = pack(counts, settings.batch_size, settings.seed)
+        journal.packing = packing.summary()
+        feed = Feed(plan.train, packing, settings.accumulate, recipe, settings.dtype)
+
+        def announce(words: str) -> None:
+            if plan.stage is not None:
+                plan.stage(Stage(journal.epoch, settings.epochs, words))
+
+        validation = Validation(plan.fixed, plan.valid, settings, announce)
+        return cls(plan, feed, make_step(plan.fixed, settings), validation)
+
+    def announce(self, groups: Sequence[Sequence[np.ndarray]], epoch: int) -> None:
+        """Say so, if the next step must be compiled first."""
+        packing = self.feed.packing
+        for group in groups:
+            shape = packing.size_of_all(group)
+            if shape not in self.compiled:
+                self.compiled.add(shape)
+                if self.plan.stage is not None:
+                    total = packing.shapes.number
+                    words = f"compiling the training step ({len(self.compiled)} of {total} shapes)"
+                    self.plan.stage(Stage(epoch, self.plan.settings.epochs, words))
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What stays the same through a run.
+class _Done:
+    """An epoch that went well."""
 
-    Attributes:
-        fixed: the module without its trainable arrays.
-        train, valid: graphs.
-        folder: of the checkpoint.
-        checkpoint_seconds: wall time between two checkpoints.
+    moving: Moving
+    steps: int
+    loss: float
+    terms: list[float]
+    typical: list[float]
+    errors: Errors
+    rate: float
+    padding: float
+    seconds: float
+
+
+def _epoch(engine: _Engine, state: State, journal: Journal) -> _Done:
+    """One pass over the training data, and the errors after it.
+
+    Raises:
+        Diverged: the loss grew out of bounds.
     """
-
-    fixed: Any
-    train: Sequence[Graph]
-    valid: Sequence[Graph]
-    settings: TrainingSettings
-    folder: Path
-    checkpoint_seconds: float
-
-    @property
-    def weights(self) -> tuple[float, float, float]:
-        """Of energies, forces, stress in the loss."""
-        s = self.settings
-        return (float(s.energy_weight), float(s.force_weight), float(s.stress_weight))
-
-
-def optimiser(gradient_clip: float, weight_decay: float) -> optax.GradientTransformation:
-    """Adam's direction with clipping before and decoupled weight decay after it; the learning
-    rate is multiplied in the step. Source: Kingma & Ba (2015); Loshchilov & Hutter (2019)."""
-
-    def decayed(parameters: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: "bias" not in jax.tree_util.keystr(path), parameters
-        )
-
-    parts = [optax.clip_by_global_norm(gradient_clip)] if gradient_clip else []
-    parts.append(optax.scale_by_adam())
-    if weight_decay:
-        parts.append(optax.add_decayed_weights(weight_decay, mask=decayed))
-    return optax.chain(*parts)
-
-
-def first_state(parameters: Any, settings: TrainingSettings) -> State:
-    """The state before the first step; every part has its own copy, for buffers are donated."""
-    copy = lambda: jax.tree.map(jnp.copy, parameters)  # noqa: E731
-    transform = optimiser(float(settings.gradient_clip), float(settings.weight_decay))
-    return State(copy(), copy(), transform.init(parameters), copy())
-
-
-def state_arrays(state: State, fixed: Any) -> dict[str, Array]:
-    """All arrays of a run by name."""
-    return named_arrays(state) | {f"fixed.{k}": v for k, v in named_arrays(fixed).items()}
-
-
-Moving = tuple[Any, Any, Any]
-"""Parameters, average, memory of the optimiser."""
-
-
-@partial(
-    jax.jit,
-    static_argnames=("static", "gradient_clip", "weight_decay"),
-    donate_argnames=("moving",),
-)
-def _step(
-    moving: Moving,
-    arrays: Any,
-    batch: Batch,
-    targets: Targets,
-    weights: Float[Array, "3"],
-    rate: Float[Array, ""],
-    decay: Float[Array, ""],
-    *,
-    static: Any,
-    gradient_clip: float,
-    weight_decay: float,
-) -> tuple[Moving, Float[Array, ""]]:
-    """One step. All numbers are arguments, none is a constant of the compiled code: runs on
-    other data with the same shapes share it, also through JAX's persistent cache."""
-    parameters, average, memory = moving
-
-    def loss(p: Any) -> Float[Array, ""]:
-        return batch_loss(eqx.combine(p, arrays, static), batch, targets, weights)
-
-    value, gradient = jax.value_and_grad(loss)(parameters)
-    with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
-        transform = optimiser(gradient_clip, weight_decay)
-        updates, memory = transform.update(gradient, memory, parameters)
-    parameters = jax.tree.map(lambda p, u: p - rate * u, parameters, updates)
-    average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, parameters)
-    return (parameters, average, memory), value
-
-
-@partial(jax.jit, static_argnames=("static",))
-def _sums(parameters: Any, arrays: Any, batch: Batch, targets: Targets, *, static: Any) -> Sums:
-    derived = derive(eqx.combine(parameters, arrays, static), batch)
-    return error_sums(derived, targets, batch.volume)
-
-
-def make_step(plan: Plan) -> Callable[..., tuple[Moving, Float[Array, ""]]]:
-    """The compiled step: (parameters, average, optimiser), batch, targets, rate, decay → the
-    same three and the loss before the step."""
-    arrays, static = eqx.partition(plan.fixed, eqx.is_array)
-    weights = jnp.asarray(plan.weights, plan.settings.dtype)
-    clip, shrink = float(plan.settings.gradient_clip), float(plan.settings.weight_decay)
-
-    def step(
-        moving: Moving,
-        batch: Batch,
-        targets: Targets,
-        rate: Float[Array, ""],
-        decay: Float[Array, ""],
-    ) -> tuple[Moving, Float[Array, ""]]:
-        done: tuple[Moving, Float[Array, ""]] = _step(
-            moving,
-            arrays,
-            batch,
-            targets,
-            weights,
-            rate,
-            decay,
-            static=static,
-            gradient_clip=clip,
-            weight_decay=shrink,
-        )
-        return done
-
-    return step
-
-
-def make_validation(plan: Plan) -> Callable[[Any], Errors]:
-    """Errors over the validation data for given parameters; compiled, batches kept."""
-    dtype = plan.settings.dtype
-    groups = in_sequence(len(plan.valid), VALIDATION_BATCH)
-    shapes = choose_shapes(np.array([graph.counts for graph in plan.valid]), groups)
-    members = [[plan.valid[i] for i in group] for group in groups]
-    batches = [assemble(graphs, shapes.of(graphs), dtype) for graphs in members]
-    arrays, static = eqx.partition(plan.fixed, eqx.is_array)
-    return lambda parameters: total_errors(
-        [_sums(parameters, arrays, *batch, static=static) for batch in batches], plan.weights
+    settings, feed, start = engine.plan.settings, engine.feed, time.monotonic()
+    recipe = feed.recipe
+    moving = replicated((state.parameters, state.average, state.optimiser), recipe)
+    groups = feed.epoch(journal.epoch)
+    watch = Watch(journal.epoch + 1, len(groups), journal.typical, settings.kinds)
+    total = settings.epochs * feed.steps
+    rate = 0.0
+    for index, group in enumerate(groups):
+        at = journal.epoch * feed.steps + index * feed.steps / len(groups)
+        weights = loss_weights(settings, at / total)
+        rate = _rate(settings, journal, at, total)
+        values = (weights, feed.counts(group), settings.deltas, rate)
+        decay = ema_decay(settings, journal.step + index)
+        numbers = Numbers(*(np.asarray(value, settings.dtype) for value in (*values, decay)))
+        engine.announce(group, journal.epoch)
+        moving, terms = engine.step(moving, list(feed.micros(group)), numbers)
+        watch.add(terms, weights, rate)
+    watch.finish()
+    if recipe.mesh is not None:
+        moving = jax.tree.map(lambda array: array.addressable_data(0), moving)
+    errors = engine.validation.errors(moving[1])
+    if not math.isfinite(errors.loss):
+        reason = f"a validation loss of {errors.loss:g}"
+        raise Diverged(Rollback(journal.epoch + 1, len(groups), reason, rate))
+    return _Done(
+        moving=moving,
+        steps=len(groups),
+        loss=float(np.mean(watch.losses)),
+        terms=np.mean(watch.terms, axis=0).tolist(),
+        typical=watch.medians(),
+        errors=errors,
+        rate=rate,
+        padding=feed.padding(groups),
+        seconds=time.monotonic() - start,
     )
 
 
-def run(
-    plan: Plan, state: State, journal: Journal, report: Callable[[Progress], None] | None
-) -> State:
-    """Do what is left of a run; `journal` is brought up to date.
-
-    Raises:
-        CalculationFailed: kind ``diverged``: the loss is no longer finite.
-    """
-    settings = plan.settings
-    start = time.monotonic() - journal.seconds
-    orders = [
-        order(settings.seed, epoch, len(plan.train), settings.batch_size)
-        for epoch in range(settings.epochs)
-    ]
-    counts = np.array([graph.counts for graph in plan.train])
-    shapes = choose_shapes(counts, [batch for epoch in orders for batch in epoch])
-    steps = sum(len(epoch) for epoch in orders)
-    step, validate = make_step(plan), make_validation(plan)
-    written, pending = time.monotonic(), b""
-    try:
-        while not journal.finished:
-            moving = (state.parameters, state.average, state.optimiser)
-            losses = []
-            for indices in orders[journal.epoch]:
-                graphs = [plan.train[i] for i in indices]
-                batch, targets = assemble(graphs, shapes.of(graphs), settings.dtype)
-                rate = learning_rate(settings, journal.step, steps)
-                decay = ema_decay(settings, journal.step)
-                numbers = (jnp.asarray(x, settings.dtype) for x in (rate, decay))
-                moving, loss = step(moving, batch, targets, *numbers)
-                losses.append(loss)
-                journal.step += 1
-            loss_mean = float(np.mean(np.asarray(losses, np.float64)))
-            errors = validate(moving[1])
-            _refuse_divergence(loss_mean, errors, journal, plan, rate)
-            best = state.best
-            if errors.loss < journal.best_loss:
-                journal.best_loss, journal.best_epoch = errors.loss, journal.epoch + 1
-                best = jax.tree.map(jnp.copy, moving[1])
-            state = State(*moving, best=best)
-            journal.epoch += 1
-            journal.seconds = time.monotonic() - start
-            journal.rows.append(_row(journal, loss_mean, errors, rate))
-            journal.finished = _reason_to_stop(journal, settings)
-            pending = checkpoint.encode(journal, state_arrays(state, plan.fixed))
-            if journal.finished or time.monotonic() - written >= plan.checkpoint_seconds:
-                checkpoint.write(plan.folder, pending)
-                written, pending = time.monotonic(), b""
-            if report is not None:
-                report(_progress(journal, settings, loss_mean, errors, rate))
-    finally:
-        if pending:  # interrupted or diverged: keep the last whole epoch
-            checkpoint.write(plan.folder, pending)
-    return state
+def _rate(settings: TrainingSettings, journal: Journal, at: float, total: int) -> float:
+    """The learning rate: schedule, plateaus, returns after divergence."""
+    factor = journal.plateau.scale * RATE_AFTER_ROLLBACK ** len(journal.rollbacks)
+    return learning_rate(settings, at, total) * factor
 
 
-def _row(journal: Journal, loss: float, errors: Errors, rate: float) -> list[float]:
+def _brought_up(journal: Journal, state: State, done: _Done, settings: TrainingSettings) -> State:
+    """The state after an epoch; the journal without its row."""
+    best, loss = state.best, done.errors.loss
+    if loss < journal.best_loss:
+        journal.best_loss, journal.best_epoch = loss, journal.epoch + 1
+        best = jax.tree.map(jnp.copy, done.moving[1])
+    journal.epoch += 1
+    journal.step += done.steps
+    journal.typical = done.typical
+    journal.plateau = journal.plateau.after(loss, settings)
+    return State(*done.moving, best=best)
+
+
+def _row(journal: Journal, done: _Done) -> list[float]:
+    errors = done.errors
     return [
         float(journal.epoch),
-        loss,
+        done.loss,
         errors.loss,
         errors.energy_mae,
         errors.energy_rmse,
         errors.force_mae,
         errors.force_rmse,
-        rate,
+        done.rate,
         journal.seconds,
+        *done.terms,
+        *errors.terms,
+        done.padding,
+        float(len(journal.rollbacks)),
     ]
 
 
@@ -273,10 +220,21 @@ def _reason_to_stop(journal: Journal, settings: TrainingSettings) -> str:
     return ""
 
 
-def _refuse_divergence(
-    loss: float, errors: Errors, journal: Journal, plan: Plan, rate: float
-) -> None:
-    if math.isfinite(loss) and math.isfinite(errors.loss):
+def _roll_back(rollback: Rollback, journal: Journal, plan: Plan) -> None:
+    """Note a return to the last good epoch.
+
+    Raises:
+        CalculationFailed: there were three already.
+    """
+    settings = plan.settings
+    if len(journal.rollbacks) < MOST_ROLLBACKS:
+        journal.rollbacks.append(rollback)
+        if plan.stage is not None:
+            words = (
+                f"diverged in epoch {rollback.epoch}: {rollback.reason}; back to epoch "
+                f"{journal.epoch} with half the learning rate"
+            )
+            plan.stage(Stage(journal.epoch, settings.epochs, words))
         return
     kept = (
         f"The state after epoch {journal.epoch} (best: epoch {journal.best_epoch}) is kept in "
@@ -284,31 +242,33 @@ def _refuse_divergence(
         if journal.epoch
         else ""
     )
-    clip = plan.settings.gradient_clip
+    clip = settings.gradient_clip
     clipping = f"a lower gradient_clip (now {clip:g})" if clip else "with a gradient_clip, e.g. 10"
     raise CalculationFailed(
-        f"Training diverged in epoch {journal.epoch + 1} of {plan.settings.epochs}: training loss "
-        f"{loss:g}, validation loss {errors.loss:g}, learning rate {rate:.3g}. {kept}"
-        f"Train again with a lower learning_rate (now {plan.settings.learning_rate:g}) or "
-        f"{clipping}, and look for wrong labels with `karat check`.",
+        f"Training diverged in epoch {rollback.epoch} of {settings.epochs}, step {rollback.step}: "
+        f"{rollback.reason}, learning rate {rollback.learning_rate:.3g}, after {MOST_ROLLBACKS} "
+        f"returns with half the learning rate each. {kept}Train again with a lower learning_rate "
+        f"(now {settings.learning_rate:g}) or {clipping}, and look for wrong labels with "
+        "`karat check`.",
         kind="diverged",
     )
 
 
-def _progress(
-    journal: Journal, settings: TrainingSettings, loss: float, errors: Errors, rate: float
-) -> Progress:
-    per_epoch = journal.seconds / journal.epoch
+def _progress(journal: Journal, settings: TrainingSettings, done: _Done) -> Progress:
+    per_epoch, errors = journal.seconds / journal.epoch, done.errors
     return Progress(
         epoch=journal.epoch,
         epochs=settings.epochs,
-        loss=loss,
+        loss=done.loss,
         energy_mae=errors.energy_mae,
         energy_rmse=errors.energy_rmse,
         force_mae=errors.force_mae,
         force_rmse=errors.force_rmse,
-        learning_rate=rate,
+        learning_rate=done.rate,
         best_epoch=journal.best_epoch,
         seconds=journal.seconds,
         seconds_left=0.0 if journal.finished else per_epoch * (settings.epochs - journal.epoch),
+        steps_per_second=done.steps / max(done.seconds, 1e-9),
+        padding=done.padding,
+        rollbacks=len(journal.rollbacks),
     )

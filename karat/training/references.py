@@ -10,6 +10,7 @@ import numpy as np
 
 from karat.core.errors import BadInput, UnknownElement
 from karat.data.dataset import Dataset
+from karat.potentials.native.scales import regressed_energies
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,8 @@ def regress(dataset: Dataset) -> ReferenceEnergies:
         BadInput: a structure without an energy.
     """
     species = dataset.species
-    counts = np.array(
-        [[np.sum(s.numbers == z) for z in species] for s in dataset.structures], float
-    )
-    energies = energies_of(dataset)
-    start = float(energies.sum() / counts.sum())
-    # x = start + least-norm solution of counts · y = energies - start · N
-    residual = energies - start * counts.sum(axis=1)
-    solution, _, rank, _ = np.linalg.lstsq(counts, residual, rcond=1e-10)
-    values = {z: float(start + y) for z, y in zip(species, solution)}
+    found, rank = regressed_energies(dataset.structures, energies_of(dataset), species)
+    values = {z: float(energy) for z, energy in zip(species, found)}
     note = f"least squares on the composition of {len(dataset)} structures"
     if rank < len(species):
         note += (

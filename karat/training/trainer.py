@@ -3,8 +3,8 @@
 Checked: tests/training/test_trainer.py.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,21 @@ from karat.core.errors import BadInput, UnknownElement
 from karat.core.files import writable_folder
 from karat.core.hashing import digest_json
 from karat.data.dataset import Dataset
-from karat.potentials.model import with_arrays
+from karat.potentials.model import Stage, with_arrays
 from karat.potentials.native.architecture import AbstractArchitecture
-from karat.potentials.native_protocol import NativePotential
+from karat.potentials.native_protocol import AbstractNativePotential, NativePotential
 from karat.potentials.precision import require
 from karat.training import checkpoint
-from karat.training.batches import build_graphs
+from karat.training.batches import Graph, build_graphs
 from karat.training.checkpoint import Journal
 from karat.training.curve import Curve, Progress
-from karat.training.loop import Plan, State, first_state, run, state_arrays
+from karat.training.divergence import Rollback
+from karat.training.loop import run
+from karat.training.parity import Parity, Predictions
 from karat.training.references import ReferenceEnergies, given, regress
+from karat.training.run_state import Plan, State, first_state, state_arrays
 from karat.training.settings import TrainingSettings
+from karat.training.step import make_mesh
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,9 @@ class Trained:
         seconds: wall time over all parts of the run, compilation included.
         stopped_because: for people.
         references: reference energies and how they were found.
+        parity: labels and predictions of the validation data, best epoch.
+        rollbacks: returns to the last good epoch after divergence.
+        packing: how structures were put into batches: see `Packing.summary`.
     """
 
     potential: NativePotential
@@ -51,6 +58,9 @@ class Trained:
     seconds: float
     stopped_because: str
     references: ReferenceEnergies
+    parity: Parity
+    rollbacks: tuple[Rollback, ...]
+    packing: Mapping[str, Any]
 
     def summary(self, train: Dataset, valid: Dataset, settings: TrainingSettings) -> dict[str, Any]:
         """JSON-ready: what a `.karat` file says about its training; no timings in it."""
@@ -68,6 +78,10 @@ class Trained:
             "valid_energy_rmse_mev_per_atom": float(self.curve.energy_rmse[best]),
             "valid_force_rmse_mev_per_angstrom": None if np.isnan(force) else force,
             "reference_energies": self.references.note,
+            "rollbacks": [asdict(rollback) for rollback in self.rollbacks],
+            "padding": float(np.mean(self.curve.padding)),
+            "structures_per_batch": self.packing["structures_per_batch"],
+            "packing_note": self.packing["note"],
             "settings": dump(settings),
         }
 
@@ -81,56 +95,56 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     fresh: bool = False,
     checkpoint_seconds: float = 5.0,
+    stage: Callable[[Stage], None] | None = None,
 ) -> Trained:
-    """Fit by Adam on energies and forces; resume if `folder` holds a checkpoint of this run.
+    """Fit by gradients on energies, forces and stresses; resume if `folder` holds a checkpoint
+    of this run.
 
     The same data, settings and seed give the same bits, interrupted or not, on one processor
     model with one compute thread (on GPUs sums are not ordered, so the last digits vary).
 
     Args:
-        architecture: hyper-parameters.
+        architecture, settings: what and how.
         train, valid: fitted to, and chosen by; no structure may be in both.
-        settings: how.
         folder: for the checkpoint; made if missing.
         progress: called after each epoch.
         fresh: throw away a checkpoint in `folder`.
         checkpoint_seconds: wall time between checkpoints; an interrupt always keeps the last
             whole epoch.
+        stage: told before each compilation, and of each return after divergence.
 
     Raises:
-        BadInput: before any work: missing labels, levels that differ, structures in both sets, a
-            cut-off that the data do not allow, a folder that cannot be written or that holds
-            another run.
+        BadInput: before any work: fewer devices than asked for, missing labels, levels that
+            differ, structures in both sets, a cut-off that the data do not allow, a folder that
+            cannot be written or that holds another run.
         UnknownElement: validation data with elements that the training data lack.
         CalculationFailed: kind ``diverged``.
     """
-    dtype = str(require(settings.dtype))
+    require(settings.dtype)
     check_data(train, valid, settings)
+    make_mesh(settings.devices)
     writable_folder(folder)
     digest = run_digest(architecture, train, valid, settings)
-    if fresh:
-        (folder / checkpoint.NAME).unlink(missing_ok=True)
-    found = checkpoint.read(folder, digest)
+    found = _found(folder, digest, fresh)
     references = reference_energies(train, settings)
+    predicted = None if found is None else Predictions.taken_from(found[1])
     state, fixed, journal = _start(architecture, train, settings, found, digest)
-    module = eqx.combine(state.parameters, fixed)
-    if not journal.finished:
-        graphs = [
-            build_graphs(data, references, module.cutoff, module.needs_triplets, dtype)
-            for data in (train, valid)
-        ]
-        plan = Plan(fixed, graphs[0], graphs[1], settings, folder, checkpoint_seconds)
-        state = run(plan, state, journal, progress)
-    potential = NativePotential(
-        eqx.combine(state.best, fixed), references.values, train.level, settings.dtype
-    )
+    if predicted is None:
+        module = eqx.combine(state.parameters, fixed)
+        first, second = (_graphs(module, data, references, settings) for data in (train, valid))
+        plan = Plan(fixed, first, second, settings, folder, checkpoint_seconds, progress, stage)
+        state, predicted = run(plan, state, journal)
+    module = eqx.combine(state.best, fixed)
     return Trained(
-        potential=potential,
+        potential=NativePotential(module, references.values, train.level, settings.dtype),
         curve=Curve.from_rows(journal.rows),
         best_epoch=journal.best_epoch,
         seconds=journal.seconds,
         stopped_because=journal.finished,
         references=references,
+        parity=Parity.between(valid, references, predicted),
+        rollbacks=tuple(journal.rollbacks),
+        packing=journal.packing,
     )
 
 
@@ -143,6 +157,22 @@ def reference_energies(train: Dataset, settings: TrainingSettings) -> ReferenceE
     if settings.reference_energies == "regress":
         return regress(train)
     return given(settings.reference_energies, train.species)
+
+
+def _graphs(
+    module: AbstractNativePotential,
+    dataset: Dataset,
+    references: ReferenceEnergies,
+    settings: TrainingSettings,
+) -> list[Graph]:
+    return build_graphs(dataset, references, module.cutoff, module.needs_triplets, settings.dtype)
+
+
+def _found(folder: Path, digest: str, fresh: bool) -> tuple[Journal, dict[str, np.ndarray]] | None:
+    """The run's checkpoint, if there is one and it is wanted."""
+    if fresh:
+        (folder / checkpoint.NAME).unlink(missing_ok=True)
+    return checkpoint.read(folder, digest)
 
 
 def _start(
@@ -173,7 +203,7 @@ def _start(
         raise BadInput(
             "The checkpoint holds other arrays than this architecture. Start again with --fresh."
         )
-    device = {name: jnp.asarray(array) for name, array in arrays.items()}
+    device = {name: jnp.array(array) for name, array in arrays.items()}
     fixed = with_arrays(fixed, {name.removeprefix("fixed."): a for name, a in device.items()})
     return with_arrays(state, device), fixed, journal
 
@@ -219,20 +249,21 @@ def check_data(train: Dataset, valid: Dataset, settings: TrainingSettings) -> No
             f"{len(shared)} structures are in both the training and the validation data; errors "
             "would look too small. Split the data again."
         )
+    _, force_weight, stress_weight = settings.largest_weights
     for place, dataset in (("training", train), ("validation", valid)):
         for index, record in enumerate(dataset):
             name = f"{place} structure {record.name or index} ({record.structure.formula})"
             if record.labels.energy is None:
                 raise BadInput(f"{name} has no energy. Label it or leave it out.")
-            if settings.force_weight > 0 and record.labels.forces is None:
+            if force_weight > 0 and record.labels.forces is None:
                 raise BadInput(
-                    f"{name} has no forces, but force_weight is {settings.force_weight:g}. Label "
+                    f"{name} has no forces, but force_weight is {force_weight:g}. Label "
                     "it with forces, leave it out, or set force_weight to 0."
                 )
             if not record.labels.finite():
                 raise BadInput(f"{name} has labels that are NaN or infinite. Leave it out.")
-    if settings.stress_weight > 0 and all(label.stress is None for label in train.labels):
+    if stress_weight > 0 and all(label.stress is None for label in train.labels):
         raise BadInput(
-            f"stress_weight is {settings.stress_weight:g}, but no training structure has a stress. "
+            f"stress_weight is {stress_weight:g}, but no training structure has a stress. "
             "Set it to 0, or label periodic structures with stress."
         )

@@ -1,4 +1,4 @@
-"""Batches of the trainer against `make_batch`, shapes, order, memory."""
+"""Batches of the trainer against `make_batch`, targets, memory."""
 
 import ase.build
 import numpy as np
@@ -11,13 +11,7 @@ from karat.structures.labels import Labels, LevelOfTheory
 from karat.structures.neighbours import neighbour_pairs
 from karat.structures.structure import Structure
 from karat.training import batches
-from karat.training.batches import (
-    assemble,
-    build_graphs,
-    choose_shapes,
-    in_sequence,
-    order,
-)
+from karat.training.batches import assemble, build_graphs, label_numbers
 from karat.training.references import ReferenceEnergies
 
 CUTOFF = 4.0
@@ -67,31 +61,20 @@ def test_targets_are_relative_and_masked():
     assert np.array_equal(targets.forces[:3], np.arange(9.0).reshape(3, 3))
 
 
-def test_order_depends_on_seed_and_epoch_alone_and_covers_everything():
-    first = order(3, 7, 23, 5)
-    assert [len(batch) for batch in first] == [5, 5, 5, 4, 4]
-    assert sorted(np.concatenate(first).tolist()) == list(range(23))
-    assert all(np.array_equal(a, b) for a, b in zip(first, order(3, 7, 23, 5)))
-    assert not np.array_equal(np.concatenate(first), np.concatenate(order(3, 8, 23, 5)))
-    assert not np.array_equal(np.concatenate(first), np.concatenate(order(4, 7, 23, 5)))
-    assert [len(batch) for batch in order(0, 0, 3, 10)] == [3]
+def test_a_batch_of_nothing_is_padding_only():
+    batch, targets = assemble([], (12, 200, 4000, 5), "float32")
+    assert not np.asarray(batch.pair_mask).any()
+    assert not np.asarray(batch.triplet_mask).any()
+    assert not np.asarray(targets.system_mask).any()
+    assert not np.asarray(targets.force_mask).any()
+    assert set(np.asarray(batch.system).tolist()) == {4}
+    assert set(np.asarray(batch.numbers).tolist()) == {0}
 
 
-def test_all_batches_fit_into_two_shapes():
-    graphs = build_graphs(mixed(), REFERENCES, CUTOFF, False, "float64") * 20
-    counts = np.array([graph.counts for graph in graphs])
-    groups = [batch for epoch in range(5) for batch in order(0, epoch, len(graphs), 2)]
-    shapes = choose_shapes(counts, groups)
-    assert shapes.small != shapes.large
-    used = set()
-    for group in groups:
-        members = [graphs[i] for i in group]
-        sizes = shapes.of(members)
-        used.add(sizes)
-        batch, _ = assemble(members, sizes, "float64")  # raises where they do not fit
-        assert not batch.pair_mask[-1]
-        assert batch.numbers[-1] == 0
-    assert used == {shapes.small, shapes.large}
+def test_labels_are_counted():
+    graphs = build_graphs(mixed(), REFERENCES, CUTOFF, False, "float64")
+    assert label_numbers(graphs) == (3, 9, 9)
+    assert label_numbers(graphs[2:]) == (1, 0, 0)
 
 
 def test_the_estimate_of_pairs_is_close():
@@ -100,13 +83,6 @@ def test_the_estimate_of_pairs_is_close():
     assert abs(batches._expected_pairs(silicon, 9.0) / real - 1) < 0.1
     water = mixed().structures[0]
     assert batches._expected_pairs(water, 9.0) == len(neighbour_pairs(water, 9.0))
-
-
-def test_equal_structures_need_one_shape():
-    graphs = build_graphs(mixed(), REFERENCES, CUTOFF, False, "float64")[:1] * 10
-    counts = np.array([graph.counts for graph in graphs])
-    shapes = choose_shapes(counts, in_sequence(10, 5))
-    assert shapes.small == shapes.large
 
 
 @pytest.mark.parametrize("cutoff", [20.0, 95.0])

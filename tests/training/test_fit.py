@@ -55,9 +55,10 @@ def test_an_architecture_has_a_curve(water, tmp_path):
     small = Bpnn(radial=RadialGrid(count=4), angular=(), hidden=(4,), cutoff_angstrom=3.0)
     settings = TrainingSettings(epochs=3)
     found = fit(small, *water, settings, tmp_path, stages.append)
-    assert [stage.done for stage in stages] == [1, 2, 3]
-    assert "meV/atom" in stages[0].words
-    assert "meV/Å" in stages[0].words
+    epochs = [stage for stage in stages if stage.words.startswith("epochs")]
+    assert [stage.done for stage in epochs] == [1, 2, 3]
+    assert "meV/atom" in epochs[0].words
+    assert "meV/Å" in epochs[0].words
     assert len(found.curve.epoch) == 3
     assert found.best_epoch in (1, 2, 3)
 

@@ -1,12 +1,17 @@
 """Reference energies: exact recovery, compositions that do not determine them, refusals."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from karat.core.errors import BadInput, UnknownElement
 from karat.data.dataset import Dataset, Record
+from karat.data.files import read_dataset
 from karat.structures.labels import Labels, LevelOfTheory
 from karat.structures.structure import Structure
+from karat.training.batches import assemble, build_graphs
 from karat.training.references import given, regress
 
 
@@ -69,3 +74,25 @@ def test_a_missing_energy_is_named():
     bare = Record(Structure(np.array([1]), np.zeros((1, 3))), Labels(), name="lone H")
     with pytest.raises(BadInput, match="lone H"):
         regress(Dataset((bare,), LevelOfTheory("test")))
+
+
+DATA = Path(os.environ.get("KARAT_DATA", Path(__file__).parents[3] / "shared" / "data")) / "acac"
+
+
+def test_energies_of_ten_thousand_eV_lose_no_digits_in_float32():
+    """AcAc at about -9400 eV: relative energies are rounded, never totals."""
+    if not DATA.exists():
+        pytest.skip(f"{DATA}: no such folder; set KARAT_DATA to the test data")
+    data = read_dataset(DATA / "train_300K.xyz.gz", LevelOfTheory("PBE")).subset(range(40))
+    totals = np.array([label.energy for label in data.labels])
+    assert totals.max() < -9000
+    references = regress(data)
+    graphs = build_graphs(data, references, 2.0, False, "float32")
+    _, targets = assemble(graphs, (40 * 15 + 1, 4000, 0, 41), "float32")
+    rounded = np.asarray(targets.energy, np.float64)[:40]
+    offsets = np.array([references.of(s.numbers) for s in data.structures])
+    error = np.abs(rounded - (totals - offsets)) / 15
+    assert error.max() < 1e-6  # eV/atom: 1e-3 meV/atom
+    # the same energies in float32 before the subtraction: ten times too much and more
+    naive = np.float32(totals) - np.float32(offsets)
+    assert (np.abs(naive - (totals - offsets)) / 15).max() > 1e-5

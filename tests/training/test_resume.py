@@ -38,6 +38,8 @@ def assert_same(a: Trained, b: Trained) -> None:
     assert parameters(a) == parameters(b)
     assert timeless(a) == timeless(b)
     assert (a.best_epoch, a.stopped_because) == (b.best_epoch, b.stopped_because)
+    found, expected = (trained.parity.as_arrays() for trained in (a, b))
+    assert all(found[name].tobytes() == expected[name].tobytes() for name in expected)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,38 @@ def test_interrupted_runs_end_with_the_same_bits(undisturbed, small, data, tmp_p
     resumed = train(small, *data, SETTINGS, tmp_path, seen.append)
     assert [progress.epoch for progress in seen] == [5, 6]
     assert_same(resumed, undisturbed[0])
+
+
+def test_all_that_changes_with_time_is_remembered(small, data, tmp_path):
+    """Plateaus, stage two, several batches in a step, an optimiser with more memory."""
+    settings = dataclasses.replace(
+        SETTINGS,
+        epochs=8,
+        schedule="plateau",
+        plateau_patience=1,
+        learning_rate=0.2,  # so large that some epochs are worse
+        optimiser="amsgrad",
+        accumulate=2,
+        force_loss="huber",
+        stage_two_start=0.6,
+        stage_two_energy_weight=100.0,
+        stage_two_learning_rate_ratio=0.5,
+    )
+
+    def stop_at(epoch):
+        def report(progress):
+            if progress.epoch == epoch:
+                raise Interrupted
+
+        return report
+
+    whole = train(small, *data, settings, tmp_path / "whole")
+    rates = whole.curve.learning_rate
+    assert len(set(rates.tolist())) > 3  # warm-up or peak, plateaus, stage two
+    for epoch in (2, 5, 7):
+        with pytest.raises(Interrupted):
+            train(small, *data, settings, tmp_path / "parts", stop_at(epoch))
+    assert_same(train(small, *data, settings, tmp_path / "parts"), whole)
 
 
 KILLED = """

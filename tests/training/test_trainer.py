@@ -12,12 +12,14 @@ from karat.core.errors import BadInput, CalculationFailed, UnknownElement
 from karat.data.dataset import Dataset
 from karat.structures.labels import Labels, LevelOfTheory
 from karat.training import checkpoint, loop
-from karat.training.batches import assemble, build_graphs, choose_shapes
+from karat.training.batches import assemble, assemble_on_host, build_graphs, label_numbers
 from karat.training.curve import COLUMNS
-from karat.training.loop import Plan, first_state, make_step
-from karat.training.loss import batch_loss
+from karat.training.optimisers import make_optimiser
+from karat.training.packing import pack
 from karat.training.references import regress
+from karat.training.run_state import first_state
 from karat.training.settings import TrainingSettings
+from karat.training.step import Numbers, batch_loss, make_step
 from karat.training.trainer import train
 
 SETTINGS = TrainingSettings(epochs=40, batch_size=5, learning_rate=0.02, dtype="float64")
@@ -90,28 +92,27 @@ def test_the_potential_knows_its_level_and_references(learned, clusters):
     assert summary["settings"]["learning_rate"] == 0.02
 
 
-def step_case(clusters, small, settings, folder):
+def test_a_step_is_adams_and_the_average_is_by_hand(clusters, small):
+    settings = TrainingSettings(dtype="float64", gradient_clip=0.0)
     data = clusters(10, 4)
     module = small.initialise(data, jax.random.key(0), "float64")
     graphs = build_graphs(data, regress(data), module.cutoff, False, "float64")
     parameters, fixed = eqx.partition(module, small.trainable(module))
-    plan = Plan(fixed, graphs, graphs, settings, folder, 1.0)
-    sizes = choose_shapes(np.array([g.counts for g in graphs]), [np.arange(10)]).large
-    return plan, parameters, assemble(graphs, sizes, "float64")
+    sizes = pack(np.array([g.counts for g in graphs]), 10, 0).shapes.large
+    counts = np.array(label_numbers(graphs), float)
+    scalars = (np.asarray(x) for x in (0.01, 0.75))
+    numbers = Numbers(np.array(settings.first_weights), counts, np.array(settings.deltas), *scalars)
+    batch = assemble(graphs, sizes, "float64")
 
+    def loss(p):
+        return batch_loss(eqx.combine(p, fixed), *batch, numbers, settings.kinds)[0]
 
-def test_a_step_is_adams_and_the_average_is_by_hand(clusters, small, tmp_path):
-    settings = TrainingSettings(dtype="float64", gradient_clip=0.0)
-    plan, parameters, batch = step_case(clusters, small, settings, tmp_path)
-    weights = jnp.asarray(plan.weights)
-    gradient = jax.jit(jax.grad(lambda p: batch_loss(eqx.combine(p, plan.fixed), *batch, weights)))(
-        parameters
-    )
+    gradient = jax.jit(jax.grad(loss))(parameters)
     before = jax.tree.leaves(jax.tree.map(np.asarray, parameters))
     state = first_state(parameters, settings)
     moving = (state.parameters, state.average, state.optimiser)
-    rate, decay = jnp.asarray(0.01), jnp.asarray(0.75)
-    moving, _ = make_step(plan)(moving, *batch, rate, decay)
+    micro = assemble_on_host(graphs, sizes, "float64")
+    moving, _ = make_step(fixed, settings)(moving, [micro], numbers)
     after, average = (jax.tree.leaves(part) for part in moving[:2])
     for p, q, a, g in zip(before, after, average, jax.tree.leaves(gradient)):
         g = np.asarray(g)
@@ -120,11 +121,71 @@ def test_a_step_is_adams_and_the_average_is_by_hand(clusters, small, tmp_path):
         np.testing.assert_allclose(a, 0.75 * p + 0.25 * np.asarray(q), rtol=0, atol=1e-15)
 
 
+def test_parity_is_what_the_potential_predicts(learned, clusters):
+    trained, _ = learned
+    valid, parity = clusters(20, 1), trained.parity
+    found = trained.potential.predict(valid.structures)
+    expected = {
+        "energy_reference": [r.labels.energy / 4 for r in valid],
+        "energy_predicted": [f.energy / 4 for f in found],
+        "force_reference": np.concatenate([r.labels.forces for r in valid]),
+        "force_predicted": np.concatenate([f.forces for f in found]),
+        "force_structure": np.repeat(np.arange(20), 4),
+    }
+    for name, array in parity.as_arrays().items():
+        np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-9, err_msg=name)
+    errors = parity.force_predicted - parity.force_reference
+    best = trained.curve.force_rmse[trained.best_epoch - 1]
+    np.testing.assert_allclose(1e3 * np.sqrt(np.mean(errors**2)), best, rtol=1e-9)
+
+
+def test_terms_padding_and_rate_are_in_curve_and_progress(learned):
+    trained, seen = learned
+    curve = trained.curve
+    total = 10.0 * curve.train_energy_loss + curve.train_force_loss
+    np.testing.assert_allclose(total, curve.train_loss, rtol=1e-9)
+    np.testing.assert_allclose(1e3 * np.sqrt(curve.valid_force_loss), curve.force_rmse, rtol=1e-9)
+    assert (curve.train_stress_loss == 0).all()
+    assert (curve.padding <= 0.15).all()
+    assert [p.padding for p in seen] == curve.padding.tolist()
+    assert all(p.steps_per_second > 0 and p.rollbacks == 0 for p in seen)
+    assert trained.rollbacks == ()
+    assert trained.packing["structures_per_batch"] == 5.0
+
+
+def test_stage_two_changes_the_loss_when_it_begins(clusters, small, tmp_path):
+    """Energies are first left out, then forces."""
+    settings = dataclasses.replace(
+        SETTINGS,
+        epochs=6,
+        energy_weight=0.0,
+        stage_two_start=0.5,
+        stage_two_energy_weight=1.0,
+        stage_two_force_weight=0.0,
+        schedule="constant",
+        stage_two_learning_rate_ratio=0.25,
+    )
+    stages = []
+    data = clusters(22, 0), clusters(7, 1)
+    trained = train(small, *data, settings, tmp_path, stage=stages.append)
+    curve = trained.curve
+    np.testing.assert_allclose(curve.train_loss[:3], curve.train_force_loss[:3], rtol=1e-9)
+    np.testing.assert_allclose(curve.train_loss[3:], curve.train_energy_loss[3:], rtol=1e-9)
+    np.testing.assert_allclose(curve.valid_loss, curve.valid_energy_loss, rtol=1e-9)
+    np.testing.assert_allclose(curve.learning_rate, [0.02] * 3 + [0.005] * 3)
+    words = [stage.words for stage in stages]
+    assert words == [  # 22 structures are batches of 4 and of 5
+        "compiling the training step (1 of 2 shapes)",
+        "compiling the training step (2 of 2 shapes)",
+        "compiling the validation (1 of 1 shapes)",
+    ]
+
+
 def test_weight_decay_spares_biases_and_clipping_bounds_the_gradient(small, clusters):
     module = small.initialise(clusters(5, 0), jax.random.key(0), "float64")
     parameters, _ = eqx.partition(module, small.trainable(module))
     ones = jax.tree.map(lambda p: jnp.ones_like(p) * 1e3, parameters)
-    transform = loop.optimiser(gradient_clip=1.0, weight_decay=0.1)
+    transform = make_optimiser("adam", gradient_clip=1.0, weight_decay=0.1)
     with jax.numpy_dtype_promotion("standard"):
         updates, state = transform.update(ones, transform.init(parameters), parameters)
     np.testing.assert_allclose(updates.biases[0], 1.0, rtol=1e-4)
@@ -189,6 +250,10 @@ def refusals(clusters):
     other_level = Dataset(valid.records, LevelOfTheory("PBE"))
     nan = relabelled(good, 2, forces=np.full((4, 3), np.nan))
     stress = dataclasses.replace(SETTINGS, stress_weight=1.0)
+    many = dataclasses.replace(SETTINGS, devices=64)
+    later = dataclasses.replace(
+        SETTINGS, force_weight=0.0, stage_two_start=0.5, stage_two_force_weight=2.0
+    )
     partial = dataclasses.replace(SETTINGS, reference_energies={"Ar": -1.0})
     return {
         "no forces": (no_forces, valid, SETTINGS, BadInput, "cluster 3 .* has no forces"),
@@ -198,12 +263,26 @@ def refusals(clusters):
         "overlap": (good, good.subset([2, 3]), SETTINGS, BadInput, "2 structures are in both"),
         "level": (good, other_level, SETTINGS, BadInput, "Morse.*PBE"),
         "stress": (good, valid, stress, BadInput, "no training structure has a stress"),
+        "devices": (good, valid, many, BadInput, "devices 64: this process has"),
+        "stage two": (no_forces, valid, later, BadInput, "no forces, but force_weight is 2"),
         "reference": (good, valid, partial, UnknownElement, "Kr"),
     }
 
 
 @pytest.mark.parametrize(
-    "name", ["no forces", "no energy", "NaN", "element", "overlap", "level", "stress", "reference"]
+    "name",
+    [
+        "no forces",
+        "no energy",
+        "NaN",
+        "element",
+        "overlap",
+        "level",
+        "stress",
+        "reference",
+        "devices",
+        "stage two",
+    ],
 )
 def test_unusable_data_are_refused_before_any_work(name, clusters, small, tmp_path, monkeypatch):
     training, valid, settings, kind, text = refusals(clusters)[name]
