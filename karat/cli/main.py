@@ -27,6 +27,8 @@ VERBS = {
     "assay": ("karat.cli.assay:assay", "Measure a potential on labelled test structures."),
     "compute": ("karat.cli.compute:compute", "A property of structures: elastic, phonons, eos, …"),
     "export": ("karat.cli.export:export", "A potential for ASE, OpenMM or LAMMPS, verified there."),
+    "import": ("karat.cli.import_model:import_model", "A mace-torch model as a .karat file."),
+    "environments": ("karat.cli.environments:environments", "Environments of foreign packages."),
     "report": ("karat.cli.report:report", "Render the report of a finished campaign again."),
     "list": ("karat.cli.listing:list_members", "Potentials, engines, assays, samplers, models."),
     "doctor": ("karat.cli.doctor:doctor", "What is installed here and works, by trying it."),

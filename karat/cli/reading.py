@@ -6,6 +6,7 @@ import typer
 
 if TYPE_CHECKING:
     from karat.data.read_options import ReadOptions
+    from karat.structures.labels import LevelOfTheory
 
 _PANEL = "How to read the data"
 
@@ -85,9 +86,7 @@ def read_options(
         BadInput: a level without a method.
     """
     from karat.core import units
-    from karat.core.errors import BadInput
     from karat.data.read_options import ReadOptions
-    from karat.structures.labels import LevelOfTheory
 
     for unit, check in (
         (energy_unit, units.energy_in_ev),
@@ -97,12 +96,6 @@ def read_options(
     ):
         if unit is not None:
             check(unit)
-    theory = None
-    if level is not None:
-        method, _, basis = level.partition("/")
-        if not method.strip():
-            raise BadInput(f"--level '{level}' names no method. Write METHOD or METHOD/BASIS.")
-        theory = LevelOfTheory(method=method.strip(), basis=basis.strip())
     return ReadOptions(
         energy_key=energy_key,
         forces_key=forces_key,
@@ -112,5 +105,22 @@ def read_options(
         length_unit=length_unit,
         forces_unit=forces_unit,
         stress_unit=stress_unit,
-        level=theory,
+        level=level_of(level),
     )
+
+
+def level_of(text: str | None) -> "LevelOfTheory | None":
+    """What ``--level`` names.
+
+    Raises:
+        BadInput: no method.
+    """
+    if text is None:
+        return None
+    from karat.core.errors import BadInput
+    from karat.structures.labels import LevelOfTheory
+
+    method, _, basis = text.partition("/")
+    if not method.strip():
+        raise BadInput(f"--level '{text}' names no method. Write METHOD or METHOD/BASIS.")
+    return LevelOfTheory(method=method.strip(), basis=basis.strip())

@@ -6,7 +6,7 @@ Environment variables are read by BLAS, OpenMP and XLA when they are first loade
 
 import os
 
-_VARIABLES = (
+VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -19,7 +19,7 @@ _VARIABLES = (
 
 def single_thread() -> None:
     """Ask every library of this process and its children for one thread."""
-    for variable in _VARIABLES:
+    for variable in VARIABLES:
         os.environ[variable] = "1"
     flag = "--xla_cpu_multi_thread_eigen=false"
     flags = os.environ.get("XLA_FLAGS", "")

@@ -72,9 +72,9 @@ class AbstractNativePotential(eqx.Module):
     def evaluate(self, batch: Batch) -> Outputs:
         """Atom energies in eV (exactly zero on padding), and what else the potential has."""
 
-    def prepared(self) -> "AbstractNativePotential":
+    def prepared(self, species: tuple[int, ...]) -> "AbstractNativePotential":
         """The same function to rounding, arranged for many evaluations with fixed parameters, as
-        in dynamics; itself where there is nothing to gain."""
+        in dynamics, of structures of these elements; itself where there is nothing to gain."""
         return self
 
 

@@ -122,8 +122,8 @@ class SumModule(AbstractNativePotential):
         parts = [term.evaluate(batch).atom_energies for term in self.terms]
         return Outputs(atom_energies=functools.reduce(lambda a, b: a + b, parts))
 
-    def prepared(self) -> "SumModule":
-        terms = tuple(term.prepared() for term in self.terms)
+    def prepared(self, species: tuple[int, ...]) -> "SumModule":
+        terms = tuple(term.prepared(species) for term in self.terms)
         return eqx.tree_at(lambda m: m.terms, self, terms)
 
 

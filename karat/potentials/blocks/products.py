@@ -23,6 +23,10 @@ Terms = tuple[tuple[int, int, int, float], ...]
 """(out, first, second, coefficient) of each term; a pair of factors may occur for several `out`."""
 
 
+def _part(values: Array, index: int, axis: int) -> Array:
+    return jax.lax.index_in_dim(values, index, axis, keepdims=False)
+
+
 def _summed(parts: list[Array | None], zero: Array) -> list[Array]:
     return [zero if part is None else part for part in parts]
 
@@ -47,9 +51,9 @@ def elementwise(
     components of both factors do; all other axes are equal."""
     parts: list[Array | None] = [None] * count
     for out, i, j, coefficient in terms:
-        product = jnp.take(first, i, axis=axis) * jnp.take(second, j, axis=axis)
+        product = _part(first, i, axis) * _part(second, j, axis)
         _add(parts, out, product if coefficient == 1 else coefficient * product)
-    zero = jnp.zeros_like(jnp.take(first, 0, axis=axis))
+    zero = jnp.zeros_like(_part(first, 0, axis))
     return jnp.stack(_summed(parts, zero), axis=axis)
 
 

@@ -7,6 +7,7 @@ Checked: tests/potentials/native/test_mace.py, and against mace-torch's own numb
 tests/potentials/external/mace_torch/.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import equinox as eqx
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from karat.core.errors import UnknownElement
 from karat.potentials.analytic.pairwise import species_index
 from karat.potentials.batch import Batch
 from karat.potentials.blocks.chebyshev import interpolate, node_distances
@@ -25,6 +27,9 @@ from karat.potentials.blocks.perceptron import linear, perceptron
 from karat.potentials.blocks.radial import Envelope, bessel
 from karat.potentials.native.mace_pairs import agnesi, repulsion, touching_distances
 from karat.potentials.native_protocol import AbstractNativePotential, Outputs
+
+FEW_ELEMENTS = 6
+"""Up to so many, products with all elements' matrices are taken."""
 
 
 class MaceLayer(eqx.Module):
@@ -147,13 +152,38 @@ class MaceModule(AbstractNativePotential):
             energies = energies + self.scale * self.read(index, features[0][:, 0])
         return Outputs(atom_energies=jnp.where(batch.atom_mask, energies, 0.0))
 
-    def prepared(self) -> AbstractNativePotential:
+    def prepared(self, species: tuple[int, ...]) -> AbstractNativePotential:
         from karat.potentials.native.mace_prepared import prepare
 
         plain = all(layer.density is None for layer in self.layers)
         if self.agnesi or not plain or self.repulsion_power is not None:
-            return self  # its radial functions depend on elements: no one table holds them
-        return prepare(self)
+            return self.restricted(species)  # radial functions of elements fit in no one table
+        return prepare(self.restricted(species))
+
+    def restricted(self, species: tuple[int, ...]) -> "MaceModule":
+        """The same for structures of some of its elements only.
+
+        Raises:
+            UnknownElement: one that it does not have.
+        """
+        if unknown := sorted(set(species) - set(self.species)):
+            raise UnknownElement(f"mace: the potential has no element {unknown} (atomic numbers).")
+        rows = np.array([self.species.index(z) for z in species])
+        factor = (len(species) / len(self.species)) ** 0.5  # normalised by the number of elements
+        layers = tuple(
+            eqx.tree_at(
+                lambda layer: (layer.skip, layer.contraction),
+                layer,
+                (
+                    tuple(weight[rows] * factor for weight in layer.skip),
+                    tuple(weight[rows] for weight in layer.contraction),
+                ),
+            )
+            for layer in self.layers
+        )
+        arrays = (self.embedding[rows] * factor, layers, self.shift[rows])
+        smaller = eqx.tree_at(lambda m: (m.embedding, m.layers, m.shift), self, arrays)
+        return dataclasses.replace(smaller, species=species)
 
     def radial(self, distances: Float[Array, "pairs"]) -> list[Float[Array, "pairs _"]]:
         """Radial functions of each layer, from the networks' values at `radial_nodes` nodes."""
@@ -235,9 +265,16 @@ def by_element(
     weights: Float[Array, "species channels channels"],
     elements: Float[Array, "atoms species"],
 ) -> Float[Array, "atoms orders channels"]:
-    """x W_element / √(channels · species): all elements' products, of which each atom keeps its
-    own; on a CPU one large matrix product is faster than sorting atoms."""
+    """x W_element / √(channels · species).
+
+    Of few elements all products are taken, of which each atom keeps its own: on a CPU one large
+    matrix product is faster than sorting atoms. Of many, each atom's matrix is put together.
+    """
     species, channels, results = weights.shape
+    if species > FEW_ELEMENTS:
+        flat = weights.reshape(species, -1) * (channels * species) ** -0.5
+        own = jnp.matmul(elements, flat, precision="highest").reshape(-1, channels, results)
+        return jnp.matmul(values, own, precision="highest")
     together = jnp.swapaxes(weights, 0, 1).reshape(channels, species * results)
     together = together * (channels * species) ** -0.5
     atoms, orders, _ = values.shape

@@ -100,8 +100,10 @@ class NativeRun:
     ) -> None:
         """`piece_frames`: at most so many frames in a piece."""
         self._settings, self._structures = settings, structures
+        species = tuple(sorted({int(z) for one in structures for z in one.numbers}))
         self._modules = Modules(
-            potential.module.prepared(), None if inner is None else inner.module.prepared()
+            potential.module.prepared(species),
+            None if inner is None else inner.module.prepared(species),
         )
         self._dtype = potential.dtype
         self._systems: Systems = pack_systems(structures, self._dtype)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from karat.core.components import dump, parse
-from karat.core.errors import BadInput
+from karat.core.errors import BadInput, UnknownElement
 from karat.data.dataset import Dataset, Record
 from karat.potentials.conformance import CHECKS, make_subject, run_check
 from karat.potentials.model import named_arrays
@@ -151,6 +151,20 @@ def test_the_prepared_module_is_the_same_function(case, molecular):
     # cubic splines on 8192 intervals: relative error about 1e-9 of the largest functions
     np.testing.assert_allclose(found.energies, expected.energies, atol=1e-8)
     np.testing.assert_allclose(found.forces, expected.forces, atol=1e-7)
+
+
+def test_a_module_of_many_elements_is_the_same_restricted_to_those_at_hand():
+    """Ten elements take the other way through products by element."""
+    structures = [rattled(MOLECULE, 0)]
+    species = (1, 3, 6, 7, 8, 9, 11, 14, 16, 17)
+    data = dataset([*structures, Structure(np.array(species), 3.0 * np.eye(10, 3))])
+    module = Mace(**SMALL).completed(data).initialise(data, jax.random.key(2), "float64")
+    whole = NativePotential(module, {}).predict(structures)[0]
+    part = NativePotential(module.restricted((1, 6, 8)), {}).predict(structures)[0]
+    assert part.energy == pytest.approx(whole.energy, abs=1e-12)
+    np.testing.assert_allclose(part.forces, whole.forces, atol=1e-12)
+    with pytest.raises(UnknownElement, match="79"):
+        module.restricted((1, 79))
 
 
 def test_interpolated_radial_networks_are_the_networks(molecular):

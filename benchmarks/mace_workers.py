@@ -1,0 +1,266 @@
+"""Workers for `mace.py`: the same MACE network in karat, mace-torch and mlip, one task each.
+
+    python mace_workers.py karat|torch|mlip md START.npz BLOCKS
+    python mace_workers.py karat|torch|mlip train START.npz BLOCKS
+    python mace_workers.py karat first START.npz CACHE
+
+The start holds numbers (atoms,), positions (structures, atoms, 3), cell, periodic, energies and
+forces. 32x0e + 32x1o, harmonics up to 2, correlation 3, two layers, 5 Å, float32; random weights,
+for speed does not depend on them. A block of `md`: 100 steps of karat's compiled loop; ASE's
+velocity Verlet with mace-torch's calculator; bare compiled energy and forces of mlip, without list
+and integrator. A block of `train`: 20 steps on batches of five structures, AMSGrad and averaging.
+"""
+
+import importlib.metadata
+import os
+import resource
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from dynamics_worker import say, serve, timed
+
+CUTOFF, CHANNELS = 5.0, 32
+MD_STEPS, TRAIN_STEPS, BATCH = 100, 20, 5
+
+
+def peak() -> float:
+    """Largest memory of this process so far, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def neighbours(start: Any) -> float:
+    """Mean number within the cut-off, of the first structure."""
+    import ase
+    from ase.neighborlist import neighbor_list
+
+    atoms = ase.Atoms(
+        start["numbers"], start["positions"][0], cell=start["cell"], pbc=start["periodic"]
+    )
+    return len(neighbor_list("i", atoms, CUTOFF)) / len(atoms)
+
+
+def karat_dataset(start: Any) -> Any:
+    from karat.data.dataset import Dataset, Record
+    from karat.structures.labels import Labels, LevelOfTheory
+    from karat.structures.structure import Structure
+
+    return Dataset(
+        tuple(
+            Record(
+                Structure(start["numbers"], x, start["cell"], start["periodic"]),
+                Labels(energy=float(e), forces=f),
+            )
+            for x, e, f in zip(start["positions"], start["energies"], start["forces"])
+        ),
+        LevelOfTheory("benchmark"),
+    )
+
+
+def karat_potential(start: Any) -> Any:
+    import jax
+
+    from karat.potentials.native.mace import Mace
+    from karat.potentials.native_protocol import NativePotential
+
+    data = karat_dataset(start)
+    module = Mace().completed(data).initialise(data, jax.random.key(0), "float32")
+    return NativePotential(module, {}, dtype="float32")
+
+
+def karat_md(start: Any, blocks: int) -> None:
+    from karat.simulation.dynamics import Dynamics, all_stopped, make_run
+    from karat.structures.structure import Structure
+
+    every = MD_STEPS // 2
+    settings = Dynamics(
+        ensemble="nve", timestep_fs=0.5, temperature_k=30.0, steps=every * (2 * blocks + 2)
+        , every=every,
+    )
+    structure = Structure(
+        start["numbers"], start["positions"][0], start["cell"], start["periodic"]
+    )
+    rest = np.zeros((len(start["numbers"]), 3))
+    run = make_run(karat_potential(start), [structure], settings, [rest], [0], piece_frames=2)
+    run.next_piece()
+
+    def block() -> dict:
+        before = run.seconds
+        timed(run.next_piece, MD_STEPS)
+        if all_stopped(run):
+            sys.exit("karat: the run stopped.")
+        return {"wall": (run.seconds - before) / MD_STEPS, "peak_mb": peak()}
+
+    serve({"name": "karat", "version": importlib.metadata.version("jax")}, block)
+
+
+def torch_model(start: Any) -> Any:
+    import torch
+    from e3nn import o3
+    from mace import modules
+
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float32)
+    torch.manual_seed(0)
+    species = sorted({int(z) for z in start["numbers"]})
+    blocks = modules.interaction_classes
+    return modules.ScaleShiftMACE(
+        r_max=CUTOFF, num_bessel=8, num_polynomial_cutoff=5, max_ell=2, num_interactions=2,
+        interaction_cls=blocks["RealAgnosticResidualInteractionBlock"],
+        interaction_cls_first=blocks["RealAgnosticInteractionBlock"],
+        num_elements=len(species), hidden_irreps=o3.Irreps(f"{CHANNELS}x0e + {CHANNELS}x1o"),
+        MLP_irreps=o3.Irreps("16x0e"), atomic_energies=np.zeros(len(species)),
+        avg_num_neighbors=neighbours(start), atomic_numbers=species, correlation=3,
+        gate=torch.nn.functional.silu, radial_MLP=[64, 64, 64], radial_type="bessel",
+        atomic_inter_scale=1.0, atomic_inter_shift=0.0,
+    )  # fmt: skip
+
+
+def torch_md(start: Any, blocks: int) -> None:
+    import ase
+    from ase import units
+    from ase.md.verlet import VelocityVerlet
+    from mace.calculators import MACECalculator
+
+    atoms = ase.Atoms(
+        start["numbers"], start["positions"][0], cell=start["cell"], pbc=start["periodic"]
+    )
+    atoms.calc = MACECalculator(models=[torch_model(start)], device="cpu", default_dtype="float32")
+    run = VelocityVerlet(atoms, 0.5 * units.fs)
+    run.run(5)
+    steps = MD_STEPS // 5
+    serve(
+        {"name": "mace-torch", "version": importlib.metadata.version("mace-torch")},
+        lambda: timed(lambda: run.run(steps), steps) | {"peak_mb": peak()},
+    )
+
+
+def torch_train(start: Any, blocks: int) -> None:
+    import ase
+    import torch
+    from mace import data, modules, tools
+    from mace.tools import torch_geometric
+    from torch_ema import ExponentialMovingAverage
+
+    model = torch_model(start)
+    table = tools.AtomicNumberTable(sorted({int(z) for z in start["numbers"]}))
+    keys = data.KeySpecification(info_keys={"energy": "E"}, arrays_keys={"forces": "F"})
+    graphs = []
+    for x, e, f in zip(start["positions"], start["energies"], start["forces"]):
+        atoms = ase.Atoms(start["numbers"], x, cell=start["cell"], pbc=start["periodic"])
+        atoms.info["E"], atoms.arrays["F"] = float(e), f
+        config = data.config_from_atoms(atoms, key_specification=keys)
+        graphs.append(data.AtomicData.from_config(config, z_table=table, cutoff=CUTOFF))
+    batches = list(torch_geometric.dataloader.DataLoader(graphs, batch_size=BATCH, shuffle=False))
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, amsgrad=True)
+    average = ExponentialMovingAverage(model.parameters(), decay=0.99)
+    loss = modules.WeightedEnergyForcesLoss(1.0, 100.0)
+
+    def steps(count: int) -> None:
+        for i in range(count):
+            batch = batches[i % len(batches)]
+            optimiser.zero_grad(set_to_none=True)
+            found = model(batch.to_dict(), training=True, compute_force=True)
+            loss(pred=found, ref=batch).backward()
+            optimiser.step()
+            average.update()
+
+    steps(4)
+    serve(
+        {
+            "name": "mace-torch",
+            "version": importlib.metadata.version("mace-torch"),
+            "parameters": sum(p.numel() for p in model.parameters()),
+        },
+        lambda: timed(lambda: steps(TRAIN_STEPS), TRAIN_STEPS) | {"peak_mb": peak()},
+    )
+
+
+def mlip_field(start: Any) -> Any:
+    from mlip.data import DatasetInfo
+    from mlip.models import ForceField, Mace
+
+    info = DatasetInfo(
+        atomic_energies_map={int(z): 0.0 for z in set(start["numbers"])},
+        graph_cutoff_angstrom=CUTOFF,
+        avg_num_neighbors=neighbours(start),
+        avg_r_min_angstrom=1.0,
+        scaling_stdev=1.0,
+    )
+    config = Mace.Config(
+        num_layers=2, num_channels=CHANNELS, l_max=2, node_symmetry=1, correlation=3, num_rbf=8,
+        readout_irreps=("16x0e", "0e"), radial_mlp_hidden=[64, 64, 64],
+    )  # fmt: skip
+    return ForceField.from_mlip_network(Mace(config, info))
+
+
+def mlip_md(start: Any, blocks: int) -> None:
+    import ase
+    import jax
+    from mlip.simulation.ase.mlip_ase_calculator import MLIPForceFieldASECalculator
+
+    atoms = ase.Atoms(
+        start["numbers"], start["positions"][0], cell=start["cell"], pbc=start["periodic"]
+    )
+    calculator = MLIPForceFieldASECalculator(atoms.copy(), 1.1, mlip_field(start))
+    atoms.calc = calculator
+    atoms.get_forces()
+    graph, call = calculator._prepare_graph(atoms), calculator.model_apply_fun
+
+    def steps() -> None:
+        for _ in range(MD_STEPS):
+            jax.block_until_ready(call(graph))
+
+    steps()
+    serve(
+        {"name": "mlip", "version": importlib.metadata.version("mlip")},
+        lambda: timed(steps, MD_STEPS) | {"peak_mb": peak()},
+    )
+
+
+def mlip_train(start: Any, blocks: int) -> None:
+    import jax
+    import optax
+    from mlip.data import ChemicalSystem
+    from mlip.data.graph_dataset import GraphDataset
+    from mlip.graph import Graph
+    from mlip.models.loss import MSELoss
+    from mlip.training.ema import exponentially_moving_average
+    from mlip.training.training_state import init_training_state
+    from mlip.training.training_step import make_train_step
+
+    field = mlip_field(start)
+    graphs = [
+        Graph.from_chemical_system(
+            ChemicalSystem(
+                atomic_numbers=start["numbers"], positions=x, energy=float(e), forces=f
+            ),
+            CUTOFF,
+        )
+        for x, e, f in zip(start["positions"], start["energies"], start["forces"])
+    ]
+    most = max(len(graph.senders) for graph in graphs) // 2 + 1
+    batches = list(GraphDataset(graphs, BATCH, len(start["numbers"]), most, shuffle=False))
+    optimiser, average = optax.amsgrad(1e-4), exponentially_moving_average(0.99)
+    loss = MSELoss(lambda _: 1.0, lambda _: 100.0, lambda _: 0.0)
+    one = make_train_step(field.predictor, loss, optimiser, average, BATCH)
+    if init_training_state.__code__.co_argcount == 3:
+        state = [init_training_state(field.params, optimiser, average)]
+    else:
+        state = [init_training_state(field.params, jax.random.PRNGKey(0), optimiser, average)]
+
+    def steps(count: int) -> None:
+        for i in range(count):
+            state[0], _ = one(state[0], batches[i % len(batches)], 1)
+        jax.block_until_ready(state[0].params)
+
+    steps(4)
+    serve(
+        {
+            "name": "mlip",
+            "version": importlib.metadata.version("mlip"),
+            "parameters": int(sum(x.size for x in jax.tree.leaves(field.params))),
+        },
+        lambda: timed(lambda: steps(TRAIN_STEPS), TRAIN_STEPS) | {"peak_mb": peak()},
+    )

@@ -1,0 +1,1 @@
+"""Models of mace-torch, read by karat."""

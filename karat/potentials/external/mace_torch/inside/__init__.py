@@ -1,0 +1,1 @@
+"""Scripts that run inside the mace-torch environment; they never import karat."""
