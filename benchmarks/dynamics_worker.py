@@ -53,7 +53,7 @@ class Worker:
     def __init__(self, python: str, script: str, words: Sequence[object]) -> None:
         self._name = " ".join([script, *map(str, words)])
         self._process = subprocess.Popen(
-            [python, str(HERE / script), *map(str, words)],
+            [python, "-W", "ignore", str(HERE / script), *map(str, words)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

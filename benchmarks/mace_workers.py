@@ -1,8 +1,8 @@
-"""Workers for `mace.py`: the same MACE network in karat, mace-torch and mlip, one task each.
+"""Workers for `mace_speed.py`: the same MACE network in karat, mace-torch and mlip, one task each.
 
     python mace_workers.py karat|torch|mlip md START.npz BLOCKS
     python mace_workers.py karat|torch|mlip train START.npz BLOCKS
-    python mace_workers.py karat first START.npz CACHE
+    python mace_workers.py karat first POTENTIAL.karat CACHE
 
 The start holds numbers (atoms,), positions (structures, atoms, 3), cell, periodic, energies and
 forces. 32x0e + 32x1o, harmonics up to 2, correlation 3, two layers, 5 Å, float32; random weights,
@@ -16,6 +16,7 @@ import os
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,13 +75,11 @@ def karat_md(start: Any, blocks: int) -> None:
     from karat.structures.structure import Structure
 
     every = MD_STEPS // 2
+    steps = every * (2 * blocks + 2)
     settings = Dynamics(
-        ensemble="nve", timestep_fs=0.5, temperature_k=30.0, steps=every * (2 * blocks + 2)
-        , every=every,
+        ensemble="nve", timestep_fs=0.5, temperature_k=30.0, steps=steps, every=every
     )
-    structure = Structure(
-        start["numbers"], start["positions"][0], start["cell"], start["periodic"]
-    )
+    structure = Structure(start["numbers"], start["positions"][0], start["cell"], start["periodic"])
     rest = np.zeros((len(start["numbers"]), 3))
     run = make_run(karat_potential(start), [structure], settings, [rest], [0], piece_frames=2)
     run.next_piece()
@@ -93,6 +92,73 @@ def karat_md(start: Any, blocks: int) -> None:
         return {"wall": (run.seconds - before) / MD_STEPS, "peak_mb": peak()}
 
     serve({"name": "karat", "version": importlib.metadata.version("jax")}, block)
+
+
+def karat_train(start: Any, blocks: int) -> None:
+    import equinox as eqx
+    import jax
+
+    from karat.potentials.native.mace import Mace
+    from karat.training.batches import build_graphs
+    from karat.training.feeding import Feed
+    from karat.training.packing import pack
+    from karat.training.references import regress
+    from karat.training.run_state import first_state
+    from karat.training.settings import TrainingSettings
+    from karat.training.step import Numbers, Recipe, make_step
+
+    data = karat_dataset(start)
+    settings = TrainingSettings(batch_size=BATCH, optimiser="amsgrad")
+    architecture = Mace().completed(data)
+    module = architecture.initialise(data, jax.random.key(0), "float32")
+    parameters, fixed = eqx.partition(module, architecture.trainable(module))
+    graphs = build_graphs(data, regress(data), module.cutoff, False, "float32")
+    packing = pack(np.array([graph.counts for graph in graphs]), BATCH, 0)
+    feed = Feed(graphs, packing, 1, Recipe.of(settings), "float32")
+    step, state = make_step(fixed, settings), first_state(parameters, settings)
+    moving = [(state.parameters, state.average, state.optimiser)]
+    groups = feed.epoch(0)
+
+    def steps(count: int) -> None:
+        for i in range(count):
+            group = groups[i % len(groups)]
+            single = lambda *values: np.asarray(values, np.float32)  # noqa: E731
+            numbers = Numbers(
+                weights=single(1, 100, 0),
+                counts=np.asarray(feed.counts(group), np.float32),
+                deltas=single(1, 1, 1),
+                rate=np.asarray(1e-4, np.float32),
+                decay=np.asarray(0.99, np.float32),
+            )
+            moving[0], _ = step(moving[0], list(feed.micros(group)), numbers)
+        jax.block_until_ready(moving[0])
+
+    steps(4)
+    leaves = jax.tree.leaves(parameters)
+    serve(
+        {
+            "name": "karat",
+            "version": importlib.metadata.version("jax"),
+            "parameters": int(sum(leaf.size for leaf in leaves)),
+            "waste": packing.waste,
+        },
+        lambda: timed(lambda: steps(TRAIN_STEPS), TRAIN_STEPS) | {"peak_mb": peak()},
+    )
+
+
+def karat_first(path: str, cache: str) -> None:
+    """Seconds from the start of this process until the forces of the first structure are there."""
+    from karat.campaign.jax_setup import prepare_jax
+
+    prepare_jax(Path(cache))
+    from karat.potentials.karat_file import load
+    from karat.structures.structure import Structure
+
+    start = np.load(Path(path).with_suffix(".npz"))
+    structure = Structure(start["numbers"], start["positions"][0])
+    load(path).predict([structure], ("energy", "forces"))
+    began = float(os.environ["KARAT_BENCHMARK_BEGAN"])
+    say({"first_s": time.time() - began})
 
 
 def torch_model(start: Any) -> Any:
@@ -233,9 +299,7 @@ def mlip_train(start: Any, blocks: int) -> None:
     field = mlip_field(start)
     graphs = [
         Graph.from_chemical_system(
-            ChemicalSystem(
-                atomic_numbers=start["numbers"], positions=x, energy=float(e), forces=f
-            ),
+            ChemicalSystem(atomic_numbers=start["numbers"], positions=x, energy=float(e), forces=f),
             CUTOFF,
         )
         for x, e, f in zip(start["positions"], start["energies"], start["forces"])
@@ -264,3 +328,21 @@ def mlip_train(start: Any, blocks: int) -> None:
         },
         lambda: timed(lambda: steps(TRAIN_STEPS), TRAIN_STEPS) | {"peak_mb": peak()},
     )
+
+
+TASKS = {
+    ("karat", "md"): karat_md,
+    ("karat", "train"): karat_train,
+    ("torch", "md"): torch_md,
+    ("torch", "train"): torch_train,
+    ("mlip", "md"): mlip_md,
+    ("mlip", "train"): mlip_train,
+}
+
+
+if __name__ == "__main__":
+    name, task, path, last = sys.argv[1:5]
+    if task == "first":
+        karat_first(path, last)
+    else:
+        TASKS[name, task](np.load(path), int(last))

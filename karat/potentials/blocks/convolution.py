@@ -13,15 +13,15 @@ Checked: tests/potentials/blocks/test_convolution.py.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from karat.potentials.batch import Batch
-from karat.potentials.blocks.products import Terms, elementwise, merged, scaled, terms_of
+from karat.potentials.blocks.products import Terms, combine, merged, outer, scaled, terms_of
 from karat.potentials.linear.coupling import real_coupling
 
 Path = tuple[int, int, int]
@@ -29,13 +29,13 @@ Path = tuple[int, int, int]
 
 def convolution_paths(inputs: tuple[int, ...], highest: int) -> tuple[Path, ...]:
     """Paths from features of degrees `inputs` with harmonics up to `highest` to features up to
-    `highest`, parity kept; ordered by l₃, then l₁, then l₂."""
+    `highest`, parity kept; ordered by l₁, then l₂, then l₃."""
     degrees = range(highest + 1)
     return tuple(
         (first, second, third)
-        for third in degrees
         for first in inputs
         for second in degrees
+        for third in degrees
         if abs(first - second) <= third <= first + second and (first + second + third) % 2 == 0
     )
 
@@ -64,20 +64,21 @@ class Convolution:
         batch: Batch,
         harmonics: Float[Array, "harmonics pairs"],
         radial: Float[Array, "pairs functions"],
-        features: Float[Array, "atoms components channels"],
+        features: Sequence[Float[Array, "atoms _ channels"]],
     ) -> tuple[Float[Array, "atoms orders _"], ...]:
         """For each l₃, components along the second axis, paths × channels along the third.
 
         Args:
             radial: zero beyond the cut-off; columns: paths × channels.
-            features: components of the degrees in `inputs`, one after the other.
+            features: of each degree in `inputs`.
         """
         plan = _plan(self)
-        channels = features.shape[2]
+        channels = features[0].shape[2]
+        products = self._products(batch, radial, features)
         if batch.width is None:
-            summed = _listed(plan, batch, harmonics, radial, features)
+            summed = _listed(plan, batch, harmonics, products)
         else:
-            summed = _in_rows(plan, batch, harmonics, radial, features)
+            summed = _in_rows(plan, batch, harmonics, products)
         parts, at = [], 0
         for degree in range(self.highest + 1):
             count = self.paths_to(degree)
@@ -87,80 +88,75 @@ class Convolution:
             at += size
         return tuple(parts)
 
+    def _products(
+        self,
+        batch: Batch,
+        radial: Float[Array, "pairs functions"],
+        features: Sequence[Float[Array, "atoms _ channels"]],
+    ) -> Float[Array, "pairs products channels"]:
+        """R · h of each pair, path by path."""
+        channels = features[0].shape[2]
+        functions = radial.reshape(radial.shape[0], -1, channels)
+        parts, at = [], 0
+        for degree, values in zip(self.inputs, features):
+            count = sum(first == degree for first, *_ in self.paths)
+            rows = values.reshape(values.shape[0], -1)[batch.neighbours]  # whole rows: fast
+            near = rows.reshape(-1, *values.shape[1:])
+            parts.append(outer(functions[:, at : at + count], near))
+            at += count
+        return jnp.concatenate(parts, axis=1)
+
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
     """Attributes:
-    factors: (product, path, component of features) of each product R · h.
     coupling: (result, harmonic, product).
     results: their number.
+    products: number of products R · h: for each path its features' components.
     """
 
-    factors: Terms
     coupling: Terms
     results: int
-
-    @property
-    def products(self) -> int:
-        return len(self.factors)
+    products: int
 
 
 @functools.cache
 def _plan(convolution: Convolution) -> _Plan:
-    start, at = {}, 0
-    for degree in convolution.inputs:
-        start[degree] = at
-        at += 2 * degree + 1
-    factors: list[tuple[int, int, int, float]] = []
+    base, at = {}, 0
+    for degree in range(convolution.highest + 1):
+        base[degree] = at
+        at += (2 * degree + 1) * convolution.paths_to(degree)
     coupling: list[tuple[int, int, int, float]] = []
-    base = dict.fromkeys(range(convolution.highest + 1), 0)
-    for degree in range(1, convolution.highest + 1):
-        base[degree] = base[degree - 1] + (2 * degree - 1) * convolution.paths_to(degree - 1)
-    seen = dict.fromkeys(base, 0)
-    for path, (first, second, third) in enumerate(convolution.paths):
-        product = len(factors)
-        factors += [(product + m, path, start[first] + m, 1.0) for m in range(2 * first + 1)]
+    seen, product = dict.fromkeys(base, 0), 0
+    for first, second, third in convolution.paths:
         count = convolution.paths_to(third)
         coupling += [
             (base[third] + o * count + seen[third], second * second + j, product + i, c)
             for o, i, j, c in terms_of(real_coupling(first, second, third))
         ]
         seen[third] += 1
-    results = sum((2 * third + 1) for *_, third in convolution.paths)
-    return _Plan(tuple(factors), merged(coupling), results)
-
-
-def _products(plan: _Plan, batch: Batch, radial: Array, features: Array) -> Array:
-    """R · h of each pair: (pairs, products, channels)."""
-    atoms, components, channels = features.shape
-    rows = features.reshape(atoms, components * channels)[batch.neighbours]
-    near = rows.reshape(-1, components, channels)
-    functions = radial.reshape(radial.shape[0], -1, channels)
-    return elementwise(functions, near, plan.factors, plan.products, 1)
+        product += 2 * first + 1
+    return _Plan(merged(coupling), at, product)
 
 
 def _listed(
-    plan: _Plan, batch: Batch, harmonics: Array, radial: Array, features: Array
+    plan: _Plan, batch: Batch, harmonics: Array, products: Float[Array, "pairs products channels"]
 ) -> Float[Array, "atoms results channels"]:
-    products = _products(plan, batch, radial, features)
     messages = scaled(harmonics, products, plan.coupling, plan.results)
     # unsorted on purpose: XLA adds whole rows fast, and sorted segments slowly
     summed = jax.ops.segment_sum(
         messages.reshape(messages.shape[0], -1), batch.centers, num_segments=batch.atoms
     )
-    return summed.reshape(batch.atoms, plan.results, features.shape[2])
+    return summed.reshape(batch.atoms, plan.results, products.shape[2])
 
 
 def _in_rows(
-    plan: _Plan, batch: Batch, harmonics: Array, radial: Array, features: Array
+    plan: _Plan, batch: Batch, harmonics: Array, products: Float[Array, "pairs products channels"]
 ) -> Float[Array, "atoms results channels"]:
-    channels, count = features.shape[2], harmonics.shape[0]
-    products = _products(plan, batch, radial, features)
-    products = products.reshape(batch.atoms, batch.width, plan.products * channels)
+    channels, count = products.shape[2], harmonics.shape[0]
+    products = products.reshape(batch.atoms, batch.width, -1)
     around = jnp.swapaxes(harmonics.reshape(count, batch.atoms, batch.width), 0, 1)
     moments = jnp.matmul(around, products, precision="highest")
     moments = moments.reshape(batch.atoms, count * plan.products, channels)
-    matrix = np.zeros((plan.results, count * plan.products))
-    for result, harmonic, product, coefficient in plan.coupling:
-        matrix[result, harmonic * plan.products + product] = coefficient
-    return jnp.matmul(jnp.asarray(matrix, features.dtype), moments, precision="highest")
+    terms = tuple((o, j * plan.products + i, c) for o, j, i, c in plan.coupling)
+    return combine(moments, terms, plan.results)

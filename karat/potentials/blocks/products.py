@@ -148,6 +148,80 @@ def _scalar_backward(
 scalar_products.defvjp(_scalar_forward, _scalar_backward)
 
 
+@jax.custom_vjp
+def outer(
+    first: Float[Array, "pairs first channels"], second: Float[Array, "pairs second channels"]
+) -> Float[Array, "pairs products channels"]:
+    """first[i] · second[j] at i · (number of second) + j."""
+    pairs, _, channels = first.shape
+    return (first[:, :, None] * second[:, None]).reshape(pairs, -1, channels)
+
+
+def _outer_forward(first: Array, second: Array) -> tuple[Array, tuple[Array, Array]]:
+    return outer(first, second), (first, second)
+
+
+def _outer_backward(kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    first, second = kept
+    return _over_second(slope, second), _over_first(slope, first)
+
+
+outer.defvjp(_outer_forward, _outer_backward)
+
+
+@jax.custom_vjp
+def _over_second(products: Array, second: Array) -> Array:
+    """Σ_j products[i, j] · second[j]."""
+    size = second.shape[1]
+    rows = [
+        sum(products[:, start + j] * second[:, j] for j in range(size))
+        for start in range(0, products.shape[1], size)
+    ]
+    return jnp.stack(rows, axis=1)
+
+
+@jax.custom_vjp
+def _over_first(products: Array, first: Array) -> Array:
+    """Σ_i products[i, j] · first[i]."""
+    count = first.shape[1]
+    size = products.shape[1] // count
+    columns = [
+        sum(products[:, i * size + j] * first[:, i] for i in range(count)) for j in range(size)
+    ]
+    return jnp.stack(columns, axis=1)
+
+
+_over_second.defvjp(
+    lambda products, second: (_over_second(products, second), (products, second)),
+    lambda kept, slope: (outer(slope, kept[1]), _over_first(kept[0], slope)),
+)
+_over_first.defvjp(
+    lambda products, first: (_over_first(products, first), (products, first)),
+    lambda kept, slope: (outer(kept[1], slope), _over_second(kept[0], slope)),
+)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def combine(
+    values: Float[Array, "rows components channels"],
+    terms: tuple[tuple[int, int, float], ...],
+    count: int,
+) -> Float[Array, "rows count channels"]:
+    """Σ c · values[i] for each of `count` outputs; `terms` are (out, i, c)."""
+    parts: list[Array | None] = [None] * count
+    for out, i, coefficient in terms:
+        _add(parts, out, coefficient * values[:, i])
+    return jnp.stack(_summed(parts, jnp.zeros_like(values[:, 0])), axis=1)
+
+
+combine.defvjp(
+    lambda values, terms, count: (combine(values, terms, count), values.shape[1]),
+    lambda terms, count, size, slope: (
+        combine(slope, tuple((i, o, c) for o, i, c in terms), size),
+    ),
+)
+
+
 def terms_of(tensor: Float[np.ndarray, "first second out"]) -> list[tuple[int, int, int, float]]:
     """(out, first, second, value) of the entries that are not zero."""
     found = np.argwhere(np.abs(tensor) > 1e-10)

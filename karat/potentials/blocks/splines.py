@@ -4,6 +4,7 @@ Checked: tests/potentials/blocks/test_radial.py, against scipy's.
 """
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -25,12 +26,29 @@ class SplineTable(eqx.Module):
         """Values at distances in Å."""
         intervals = self.coefficients.shape[0] - 1
         place = jnp.minimum(distances * (intervals / self.cutoff), float(intervals))
-        row = jnp.floor(place)
-        t = (place - row)[:, None]
-        found = self.coefficients[row.astype(jnp.int32)]
-        count = found.shape[1] // 4
-        a, b, c, d = (found[:, k * count : (k + 1) * count] for k in range(4))
-        return a + t * (b + t * (c + t * d))
+        row = jnp.floor(jax.lax.stop_gradient(place))
+        # through memory: else XLA computes the index anew for each number of a row
+        index = jnp.zeros(row.shape, jnp.int32).at[jnp.arange(row.size)].set(row.astype(jnp.int32))
+        return _cubic(self.coefficients[index], place - row)
+
+
+@jax.custom_jvp
+def _cubic(found: Float[Array, "pairs _"], t: Float[Array, "pairs"]) -> Float[Array, "pairs _"]:
+    """Polynomials in t."""
+    a, b, c, d = jnp.split(found, 4, axis=1)
+    x = t[:, None]
+    return a + x * (b + x * (c + x * d))
+
+
+@_cubic.defjvp
+def _cubic_slope(values: tuple[Array, Array], slopes: tuple[Array, Array]) -> tuple[Array, Array]:
+    found, t = values
+    _, b, c, d = jnp.split(found, 4, axis=1)
+    x = t[:, None]
+    spread = jnp.ones((1, b.shape[1]), t.dtype)  # its transpose is a product: faster than a sum
+    along = jnp.matmul(slopes[1][:, None], spread, precision="highest")
+    along = (b + x * (2 * c + 3 * x * d)) * along
+    return _cubic(found, t), _cubic(slopes[0], t) + along
 
 
 def spline_table(

@@ -142,7 +142,7 @@ class MaceModule(AbstractNativePotential):
         energies = energies + self.scale * repulsion
         functions = self.networks(distances, transformed) if self.agnesi else self.radial(distances)
         for index, (layer, radial) in enumerate(zip(self.layers, functions)):
-            sent = jnp.concatenate([linear(x, w) for x, w in zip(features, layer.up)], axis=1)
+            sent = [linear(x, w) for x, w in zip(features, layer.up)]
             summed = layer.convolution(batch, harmonics, radial, sent)
             size = self._size(batch, layer, distances, transformed)
             message = [linear(x, w) / size for x, w in zip(summed, layer.mix)]

@@ -58,7 +58,7 @@ class PreparedMace(AbstractNativePotential):
                 message = self._first_message(batch, harmonics, few, elements)
             else:
                 radial = jnp.matmul(few, self.expand[index - 1], precision="highest")
-                sent = jnp.concatenate([linear(x, w) for x, w in zip(features, layer.up)], axis=1)
+                sent = [linear(x, w) for x, w in zip(features, layer.up)]
                 summed = layer.convolution(batch, harmonics, radial, sent)
                 message = [linear(x, w) for x, w in zip(summed, layer.mix)]
                 message = [x * (1 / module.average_neighbours) for x in message]
@@ -147,7 +147,7 @@ def prepare(module: MaceModule) -> PreparedMace:
 
 SINGLE, DOUBLE = 1024, 8192
 """Intervals of the table."""
-TOLERANCE = {"float32": 1e-7, "float64": 1e-13}
+TOLERANCE = {"float32": 3e-8, "float64": 1e-13}
 """Singular values below this part of the largest are left out."""
 
 
@@ -156,9 +156,13 @@ def _radial(module: MaceModule) -> tuple[SplineTable, Float[np.ndarray, "rank fu
     intervals = SINGLE if dtype == np.float32 else DOUBLE
     knots = np.linspace(0.0, module.cutoff, intervals + 1)
     places = np.maximum(knots, 1e-6)
-    values = np.concatenate(
-        [np.asarray(x, float) for x in module.networks(jnp.asarray(places, dtype))], axis=1
-    )
+    with jax.enable_x64(True):  # differences of neighbouring values must not be rounding
+        double = jax.tree.map(
+            lambda x: jnp.asarray(x, jnp.float64) if eqx.is_inexact_array(x) else x, module
+        )
+        values = np.concatenate(
+            [np.asarray(x) for x in double.networks(jnp.asarray(places, jnp.float64))], axis=1
+        )
     left, sizes, right = np.linalg.svd(values, full_matrices=False)
     rank = max(1, int(np.sum(sizes > TOLERANCE[str(dtype)] * sizes[0])))
     table = spline_table(knots, left[:, :rank] * sizes[:rank], dtype)
