@@ -1,6 +1,6 @@
 """karat's MACE against mace-torch and InstaDeep's mlip: the same network, timed in turn.
 
-    .venv/bin/python benchmarks/mace_speed.py [--torch PYTHON] [--mlip PYTHON] [--rounds N] [--core N]
+    .venv/bin/python benchmarks/mace_speed.py [--torch PYTHON] [--mlip PYTHON] [--rounds 5]
 
 PYTHON: interpreters of environments with torch 2.13.0 and mace-torch 0.3.16, and with mlip 0.2.5
 (each has its own; a peer without one is left out). 32x0e + 32x1o, harmonics up to 2, correlation 3,
