@@ -1,11 +1,16 @@
 """Every test runs with shapes checked at run time, 64-bit JAX, one compute thread."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 from karat.core.threads import single_thread
 
 single_thread()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["KARAT_HOME"] = tempfile.mkdtemp(prefix="karat-tests-")
+atexit.register(shutil.rmtree, os.environ["KARAT_HOME"], ignore_errors=True)
 
 from jaxtyping import install_import_hook  # noqa: E402
 

@@ -13,7 +13,10 @@ from karat.campaign.inputs import content_digest
 from karat.data.dataset import Dataset
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from karat.training.curve import Curve
+    from karat.training.parity import Parity
 
 MODEL_FILE = "model.karat"
 
@@ -85,7 +88,10 @@ def fit(bench: Bench) -> Product:
         files[MODEL_FILE] = content_digest(model)
     epochs = [] if fitted.curve is None else fitted.curve.seconds.tolist()
     timings = {"seconds": fitted.seconds, "epoch_seconds": epochs}
-    result = bench.result(payload | {"files": files}, level=part.level, timings=timings)
+    arrays = parity_arrays(fitted.parity)
+    result = bench.result(
+        payload | {"files": files}, arrays=arrays, level=part.level, timings=timings
+    )
     return Product(result, {MODEL_FILE: write})
 
 
@@ -97,6 +103,14 @@ CURVE_NAMES = {
     "force_mae": "valid_force_mae_mev_per_angstrom",
     "force_rmse": "valid_force_rmse_mev_per_angstrom",
     "learning_rate": "learning_rate",
+    "train_energy_loss": "train_energy_loss",
+    "train_force_loss": "train_force_loss",
+    "train_stress_loss": "train_stress_loss",
+    "valid_energy_loss": "valid_energy_loss",
+    "valid_force_loss": "valid_force_loss",
+    "valid_stress_loss": "valid_stress_loss",
+    "padding": "padding",
+    "rollbacks": "rollbacks",
 }
 """Names of a training curve → with their units, as the report reads them."""
 
@@ -110,9 +124,19 @@ def curve_payload(curve: "Curve") -> dict[str, list]:
     return columns
 
 
+def parity_arrays(parity: "Parity | None") -> dict[str, "np.ndarray"]:
+    """Labels and predictions of the validation data, as the report reads them; nothing for a model
+    that is solved for."""
+    if parity is None:
+        return {}
+    return {f"parity/{name}": array for name, array in parity.as_arrays().items()}
+
+
 def train_record(bench: Bench) -> Product:
     """A fit under the name of its contestant: what the report reads."""
     entry = bench.campaign.train[bench.step.arguments["train"]]
     fitted = bench.input("fit")
     payload = {"contestant": entry.name, **fitted.payload}
-    return Product(bench.result(payload, level=fitted.level, timings=fitted.timings))
+    arrays = dict(fitted.arrays)
+    result = bench.result(payload, arrays=arrays, level=fitted.level, timings=fitted.timings)
+    return Product(result)

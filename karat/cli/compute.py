@@ -89,10 +89,10 @@ def compute(
 
         karat compute torsion --potential gfn2_xtb ligands.sdf --set points=24 -o scans --json
     """
-    from karat.campaign.jax_setup import prepare_jax
+    from karat.campaign.jax_setup import prepare_jax, program_folder
     from karat.core.errors import BadInput
 
-    prepare_jax()
+    prepare_jax(program_folder(), cpu=False)
     if property == LIST:
         _list(files or [], as_json)
         return

@@ -8,17 +8,16 @@ Checked: tests/cli/test_train.py.
 import json
 import re
 import sys
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from karat.cli import reading
+from karat.cli import fine_tuning, reading
 from karat.cli.settings import key_values
+from karat.cli.train_display import Report, display
+from karat.cli.train_forecast import refuse_forecast, show_forecast
 from karat.cli.tuning import Search, make_search, tell
 from karat.core.errors import BadInput
 
@@ -26,16 +25,17 @@ if TYPE_CHECKING:
     from karat.data.dataset import Dataset
     from karat.data.finding import Finding
     from karat.data.read_options import ReadOptions
-    from karat.potentials.model import AbstractModel, Stage
+    from karat.potentials.model import AbstractModel
     from karat.training.fit import Fitted
     from karat.training.settings import TrainingSettings
 
-Report = Callable[["Stage"], None]
-
+DEFAULT_MODEL = "bpnn"
 
 Data = Annotated[Path, typer.Option(help="Labelled structures to fit to (extended XYZ, …).")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The .karat file to write.")]
-Model = Annotated[str, typer.Option(help="What to fit; see `karat list`.")]
+Model = Annotated[
+    str | None, typer.Option(help="What to fit; see `karat list`.", show_default=DEFAULT_MODEL)
+]
 Valid = Annotated[
     Path | None, typer.Option(help="Labelled structures to choose the best epoch by.")
 ]
@@ -75,6 +75,9 @@ Ceiling = Annotated[
     float | None, typer.Option(help="With --tune: most µs per atom and step of dynamics.")
 ]
 TuneBy = Annotated[str, typer.Option(help="With --tune: make small the error of forces | energy.")]
+Forecast = Annotated[
+    bool, typer.Option("--forecast", help="Say what it will take in time and memory, and stop.")
+]
 Plain = Annotated[bool, typer.Option("--plain", help="Progress as plain lines.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
@@ -82,7 +85,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 def train(
     data: Data,
     output: Output,
-    model: Model = "bpnn",
+    model: Model = None,
     valid: Valid = None,
     valid_fraction: ValidFraction = 0.1,
     set_: Set = None,
@@ -96,6 +99,11 @@ def train(
     vary: Vary = None,
     ceiling: Ceiling = None,
     tune_by: TuneBy = "forces",
+    from_: fine_tuning.From = None,
+    fine_tune: fine_tuning.How = None,
+    tuning: fine_tuning.Tuning = None,
+    forgetting: fine_tuning.Other = None,
+    forecast: Forecast = False,
     plain: Plain = False,
     as_json: Json = False,
     energy_key: reading.EnergyKey = None,
@@ -111,58 +119,82 @@ def train(
     """Fit a potential to labelled data; interrupted, the same command goes on.
 
     The data doctor (`karat check`) looks at the data first; an error that it finds stops the
-    command. Errors on the validation data are shown after each epoch, in meV/atom and meV/Å; the
-    potential of the best epoch is written. Models that are solved for (ace, snap, sgdml) have no
-    epochs.
+    command. The potential of the epoch with the lowest validation error is written.
 
     Examples:
 
         karat train --data train.xyz --valid valid.xyz --output water.karat --level PBE
 
-        karat train --data train.xyz --output p.karat --set hidden='[32, 32]'
-            --set cutoff_angstrom=6 --epochs 100 --setting learning_rate=0.003
+        karat train --data train.xyz --output p.karat --tune 30 --vary cutoff_angstrom=4.0..6.0
 
-        karat train --model sgdml --data train.xyz --valid valid.xyz --output p.karat
-
-        karat train --data train.xyz --output p.karat --tune 30 --ceiling 50
-            --vary cutoff_angstrom=4.0..6.0 --vary hidden='[[16], [32, 32]]'
+        karat train --from p.karat --data new.xyz --output q.karat --fine-tune lora
     """
     check_output(output)
-    model_and_settings = make_model(model, set_ or [], setting or [], epochs, seed)
-    search = make_search(model_and_settings[0], tune, vary or [], ceiling, tune_by)
     keys = (energy_key, forces_key, stress_key, virial_key)
     units = (energy_unit, length_unit, forces_unit, stress_unit)
     options = reading.read_options(*keys, *units, level)
-    parts = read_parts(data, valid, valid_fraction, options, model_and_settings[1].seed)
-    folder = work or output.with_name(output.name + ".training")
-    shown = (plain, as_json)
-    _carry_out(model_and_settings, search, parts, set(accept or ()), output, folder, shown, fresh)
+    said = (from_, fine_tune, tuning or [], forgetting or [])
+    unused = {"--model": model, "--set": set_, "--tune": tune, "--vary": vary, "--ceiling": ceiling}
+    start = fine_tuning.make_start(*said, options, output, unused)
+    task = start or make_model(model or DEFAULT_MODEL, set_ or [])
+    settings = make_settings(task, training_values(setting or [], epochs, seed), model)
+    search = _make_search(task, tune, vary or [], ceiling, tune_by)
+    parts = read_parts(data, valid, valid_fraction, options, settings.seed)
+    shown, run = (plain, as_json), (fresh, forecast)
+    _carry_out(task, settings, search, parts, set(accept or ()), output, work, shown, run)
+
+
+def _make_search(
+    task: "AbstractModel | fine_tuning.Start",
+    tune: int | None,
+    vary: list[str],
+    ceiling: float | None,
+    by: str,
+) -> Search | None:
+    """What is to be searched, if anything; never where a potential is fine-tuned."""
+    if isinstance(task, fine_tuning.Start):
+        return None
+    return make_search(task, tune, vary, ceiling, by)
 
 
 def _carry_out(
-    model_and_settings: tuple["AbstractModel", "TrainingSettings"],
+    task: "AbstractModel | fine_tuning.Start",
+    settings: "TrainingSettings",
     search: Search | None,
     parts: tuple["Dataset", "Dataset"],
     accepted: set[str],
     output: Path,
-    folder: Path,
+    work: Path | None,
     shown: tuple[bool, bool],
-    fresh: bool,
+    run: tuple[bool, bool],
 ) -> None:
-    """The work, once all that was said is understood; `shown`: plain, as JSON."""
-    from karat.potentials.precision import enable_float64
-
-    model, settings = model_and_settings
+    """The work, once all that was said is understood; `shown`: plain, as JSON; `run`: anew, as a
+    forecast only."""
+    fresh, forecast = run
+    folder = work or output.with_name(output.name + ".training")
+    if forecast:
+        refuse_forecast(task, search)
     findings = examine(*parts, accepted, quiet=shown[1])
-    enable_float64()
+    _set_up()
+    if forecast:
+        show_forecast(task, parts, settings, shown)
+        return
     if search is not None:
-        with _display(*shown) as report:
-            front = search.run(model, parts, settings, folder, report, fresh)
+        assert not isinstance(task, fine_tuning.Start)
+        with display(*shown) as report:
+            front = search.run(task, parts, settings, folder, report, fresh)
         tell(front, folder, output, shown[1])
         return
-    with _display(*shown) as report:
-        fitted = _fit_and_save(model, parts, settings, output, folder, report, fresh)
+    with display(*shown) as report:
+        fitted = _fit_and_save(task, parts, settings, output, folder, report, fresh)
     _tell(fitted, parts, findings, output, shown[1])
+
+
+def _set_up() -> None:
+    """64 bits, JAX's choice of the device, and the programs that earlier commands compiled."""
+    from karat.campaign.jax_setup import prepare_jax, program_folder
+
+    prepare_jax(program_folder(), cpu=False)
 
 
 def check_output(output: Path) -> None:
@@ -218,7 +250,7 @@ def _of_validation(finding: "Finding") -> "Finding":
 
 
 def _fit_and_save(
-    model: "AbstractModel",
+    task: "AbstractModel | fine_tuning.Start",
     parts: tuple["Dataset", "Dataset"],
     settings: "TrainingSettings",
     output: Path,
@@ -227,34 +259,55 @@ def _fit_and_save(
     fresh: bool,
 ) -> "Fitted":
     from karat.potentials.karat_file import architecture_name, save
+    from karat.training.fine_tuning import fine_tune
     from karat.training.fit import fit
 
-    architecture_name(model)  # refuse before the work what cannot be saved after it
-    fitted = fit(model, *parts, settings, folder, report, fresh=fresh)
+    if isinstance(task, fine_tuning.Start):
+        start = (task.base, *parts, task.tuning, settings, folder, task.forgetting)
+        fitted = fine_tune(*start, report, fresh=fresh)
+    else:
+        architecture_name(task)  # refuse before the work what cannot be saved after it
+        fitted = fit(task, *parts, settings, folder, report, fresh=fresh)
     save(output, fitted.model, fitted.potential, parts[0].digest, fitted.summary)
     return fitted
 
 
-def make_model(
-    model: str, set_: list[str], setting: list[str], epochs: int | None, seed: int | None
-) -> tuple["AbstractModel", "TrainingSettings"]:
-    """Model and training settings from flags.
+def training_values(setting: list[str], epochs: int | None, seed: int | None) -> dict[str, Any]:
+    """What was said of the training."""
+    values = key_values(setting, "--setting")
+    return values | {k: v for k, v in (("epochs", epochs), ("seed", seed)) if v is not None}
+
+
+def make_model(model: str, set_: list[str]) -> "AbstractModel":
+    """The model from flags.
 
     Raises:
         BadInput: unknown model or key, a value that does not fit.
     """
     from karat.core.components import parse
     from karat.potentials.native.catalogue import ARCHITECTURES
+
+    kind = ARCHITECTURES.resolve(model)
+    return parse(kind, key_values(set_, "--set"), f"model {model}")
+
+
+def make_settings(
+    task: "AbstractModel | fine_tuning.Start", values: dict[str, Any], model: str | None
+) -> "TrainingSettings":
+    """Training settings for a model or a start.
+
+    Raises:
+        BadInput: unknown key, a value that does not fit, or settings that the model has no use for.
+    """
+    from karat.core.components import parse
     from karat.training.fit import check_settings
     from karat.training.settings import TrainingSettings
 
-    values = key_values(setting, "--setting")
-    values |= {k: v for k, v in (("epochs", epochs), ("seed", seed)) if v is not None}
+    if isinstance(task, fine_tuning.Start):
+        return fine_tuning.fine_tuning_settings(task.base, values)
     settings = parse(TrainingSettings, values, "training")
-    kind = ARCHITECTURES.resolve(model)
-    chosen = parse(kind, key_values(set_, "--set"), f"model {model}")
-    check_settings(chosen, settings, model)
-    return chosen, settings
+    check_settings(task, settings, model or DEFAULT_MODEL)
+    return settings
 
 
 def read_parts(
@@ -280,52 +333,6 @@ def read_parts(
     else:
         split = split_random(whole, valid_fraction, 0.0, seed)
     return whole.subset(split.train), whole.subset(split.valid)
-
-
-def _display(plain: bool, as_json: bool) -> AbstractContextManager[Report]:
-    """A bar on a terminal, else a line now and then; always on standard error."""
-    if plain or as_json or not sys.stderr.isatty():
-        return nullcontext(_plain_report())
-    return _Bar()
-
-
-def _plain_report() -> Report:
-    last = [time.monotonic()]
-
-    def report(now: "Stage") -> None:
-        ends = now.done == now.total
-        if not ends and time.monotonic() - last[0] < 5.0:
-            return
-        last[0] = time.monotonic()
-        print(f"train: {now.done}/{now.total} {now.words}", file=sys.stderr, flush=True)
-
-    return report
-
-
-class _Bar(AbstractContextManager[Report]):
-    """A rich progress bar with what is done now."""
-
-    def __enter__(self) -> Report:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-        from rich.progress import Progress as Bar
-
-        self._bar = Bar(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[words]}"),
-            console=Console(stderr=True),
-        )
-        task = self._bar.add_task("", total=None, words="preparing …")
-        self._bar.start()
-
-        def report(now: "Stage") -> None:
-            self._bar.update(task, completed=now.done, total=now.total, words=now.words)
-
-        return report
-
-    def __exit__(self, *exception: Any) -> None:
-        self._bar.stop()
 
 
 def _tell(
@@ -356,6 +363,8 @@ def _tell(
     print(
         f"{note}; {fitted.seconds:.0f} s. Validation RMSE {energy:.2f} meV/atom{forces} on "
         f"{len(parts[1])} structures.\n"
-        f"Level of theory: {parts[0].level.label}. Reference energies: {fitted.references}.\n"
-        f"Written: {output}"
+        f"Level of theory: {parts[0].level.label}. Reference energies: {fitted.references}."
     )
+    if "fine_tuning" in summary:
+        print("\n".join(fine_tuning.told(summary)))
+    print(f"Written: {output}")

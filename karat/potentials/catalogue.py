@@ -23,6 +23,7 @@ CATALOGUE = Catalogue(
         "engine": "karat.potentials.external.engine_potential:Engine",
         "ase": "karat.potentials.external.ase_potential:Ase",
         "karat_file": "karat.potentials.karat_file:KaratFile",
+        "committee": "karat.potentials.committee:Committee",
         "linear": "karat.potentials.linear.linear_potential:LinearModel",
         "snap_files": "karat.potentials.linear.snap_files:SnapFiles",
         "sgdml": "karat.potentials.kernel.sgdml_potential:SgdmlModel",

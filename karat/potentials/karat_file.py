@@ -21,6 +21,11 @@ from karat.core.components import dump, parse
 from karat.core.errors import BadInput, KaratError
 from karat.core.files import write_atomic
 from karat.core.hashing import digest_arrays
+from karat.potentials.committee_module import (
+    CommitteeModule,
+    committee_frame,
+    inspect_committee,
+)
 from karat.potentials.karat_header import KEY, Header, read_header
 from karat.potentials.model import AbstractModel, named_arrays, with_arrays
 from karat.potentials.native.catalogue import ARCHITECTURES
@@ -56,7 +61,7 @@ def save(
 
     Args:
         path: of the file.
-        architecture: that the potential's module was made by.
+        architecture: that the potential's module, or each of a committee's members, was made by.
         potential: its reference energies and level of theory are written too.
         training_data: digest of the training data.
         training: JSON-ready summary of the training.
@@ -65,19 +70,19 @@ def save(
         BadInput: the architecture has no name in the catalogue, the numbers do not fit it, or
             the file cannot be written.
     """
-    arrays = {
-        name: np.array(array, order="C") for name, array in named_arrays(potential.module).items()
-    }
+    module = potential.module
+    arrays = {name: np.array(array, order="C") for name, array in named_arrays(module).items()}
     header = Header(
         architecture=architecture_name(architecture),
         hyperparameters=dump(architecture),
-        species=potential.module.species,
+        species=module.species,
         dtype=str(potential.dtype),
         level=potential.level,
         reference_energies=potential.reference_energies,
         training_data=training_data,
         training=dict(training or {}),
         tensors=digest_arrays(arrays),
+        members=module.members if isinstance(module, CommitteeModule) else 1,
         karat=karat.__version__,
     )
     _check_arrays(str(path), architecture, header, arrays)
@@ -92,7 +97,8 @@ def save(
 
 
 def load(path: str | Path, dtype: str | None = None) -> NativePotential:
-    """The potential of a `.karat` file, to compute in `dtype` (by default as it was trained).
+    """The potential of a `.karat` file, to compute in `dtype` (by default as it was trained); of a
+    committee the mean of its members.
 
     Raises:
         BadInput: the file is missing, damaged or of another schema, its architecture is not
@@ -106,7 +112,10 @@ def load(path: str | Path, dtype: str | None = None) -> NativePotential:
     skeleton = _check_arrays(str(path), architecture, header, arrays)
     module = with_arrays(skeleton, {name: jnp.asarray(array) for name, array in arrays.items()})
     try:
-        architecture.inspect(module, dtype or header.dtype)
+        if isinstance(module, CommitteeModule):
+            inspect_committee(architecture, module, dtype or header.dtype)
+        else:
+            architecture.inspect(module, dtype or header.dtype)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
     return NativePotential(module, header.reference_energies, header.level, dtype or header.dtype)
@@ -160,7 +169,11 @@ def _check_arrays(
     """The architecture's skeleton, if names, shapes and dtypes agree with the arrays."""
     try:
         sizes = {name: array.shape for name, array in arrays.items()}
-        skeleton = architecture.frame(header.species, header.dtype, sizes)
+        skeleton: Any = (
+            architecture.frame(header.species, header.dtype, sizes)
+            if header.members == 1
+            else committee_frame(architecture, header.members, header.species, header.dtype, sizes)
+        )
     except KaratError:
         raise
     except (ValueError, TypeError, OverflowError) as error:

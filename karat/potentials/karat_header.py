@@ -24,6 +24,7 @@ SCHEMA = 1
 KEY = "karat"
 UNITS = {"energy": "eV", "length": "angstrom"}
 MAX_HEADER_BYTES = 4 * 2**20
+MAX_MEMBERS = 1024
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Header:
         training_data: digest of the training data, "" if unknown.
         training: summary of the training: structures, epochs, validation errors, settings.
         tensors: SHA-256 over all arrays.
+        members: of a committee (not written for 1); see `committee_module`.
     """
 
     architecture: str
@@ -54,6 +56,7 @@ class Header:
     tensors: str
     training: Mapping[str, Any] = field(default_factory=dict)
     karat: str = ""
+    members: int = 1
     schema: int = SCHEMA
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,6 +75,8 @@ class Header:
             "training": dict(self.training),
             "tensors": self.tensors,
         }
+        if self.members > 1:
+            values["members"] = self.members
         return {**values, "digest": digest_json(values)}
 
 
@@ -147,6 +152,9 @@ def _parse(values: dict[str, Any]) -> Header:
     for name in ("hyperparameters", "training"):
         if not isinstance(values[name], dict):
             raise ValueError(f"{name} is no mapping")
+    members = values.get("members", 1)
+    if type(members) is not int or not 1 <= members <= MAX_MEMBERS:
+        raise ValueError(f"members {members!r:.80}")
     if values["dtype"] not in ("float32", "float64"):
         raise ValueError(f"dtype {values['dtype']!r:.80}")
     return Header(

@@ -15,12 +15,15 @@ def strictly_local(module: AbstractNativePotential) -> bool:
     from karat.potentials.analytic.morse import MorseModule
     from karat.potentials.analytic.stillinger_weber import StillingerWeberModule
     from karat.potentials.analytic.zbl import ZblModule
+    from karat.potentials.committee_module import CommitteeModule, MeanModule
     from karat.potentials.linear.ace_module import AceModule
     from karat.potentials.linear.snap_module import SnapModule
     from karat.potentials.native.bpnn import BpnnModule
     from karat.potentials.sum_potential import SumModule
 
-    if isinstance(module, SumModule):
+    if isinstance(module, CommitteeModule):
+        return strictly_local(module.member)
+    if isinstance(module, MeanModule | SumModule):
         return all(strictly_local(term) for term in module.terms)
     known = (
         AceModule,

@@ -205,11 +205,11 @@ class NativePotential(AbstractPotential):
         for structure in structures:
             check_suitable(self, structure, want)
         labels: list[Labels] = []
-        for chunk in self._chunks(structures):
+        for chunk in self.chunks(structures):
             labels += self._predict_chunk(chunk, want)
         return labels
 
-    def _chunks(self, structures: Sequence[Structure]) -> list[list[Structure]]:
+    def chunks(self, structures: Sequence[Structure]) -> list[list[Structure]]:
         """Consecutive structures with a bounded number of pairs (guessed from the first)."""
         if len(structures) < 2:
             return [list(structures)] if structures else []

@@ -14,8 +14,10 @@ from karat.core.errors import BadInput
 from karat.core.files import write_atomic
 from karat.training.divergence import Rollback
 from karat.training.schedules import Plateau
+from karat.training.stability import Candidate
 
 SCHEMA = 2
+MEMBER_COLUMNS = ("valid_loss", "energy_mae", "energy_rmse", "force_mae", "force_rmse")
 NAME = "checkpoint.safetensors"
 
 
@@ -28,14 +30,20 @@ class Journal:
         epoch: epochs done.
         step: steps done.
         seconds: wall time of the parts before, compilation included.
-        best_epoch: epoch with the lowest validation loss, -1 before the first.
-        best_loss: that loss; infinite before the first.
+        best_epoch: epoch with the lowest validation loss, -1 before the first; of a committee the
+            last in which a member's was the lowest.
+        best_loss: that loss; infinite before the first; of a committee the mean of the members'.
         rows: one per epoch, in the order of `curve.COLUMNS`.
         finished: why it ended, "" while it runs.
         plateau: where the schedule of that name stands.
-        typical: medians of the loss's terms in the last epoch, empty before the first.
+        typical: medians of the loss's terms in the last epoch, empty before the first; of a
+            committee for one member after the other.
         rollbacks: returns to the last good epoch.
         packing: for people and summaries: what `Packing.summary` says.
+        candidates: epochs whose parameters are kept for the test of stability, as `State.rivals`.
+        stability: what that test found: see `Stability.as_dict`; empty without one.
+        member_epochs, member_losses: of a committee, each member's best; empty before the first.
+        member_rows: one per epoch: each member's errors, in the order of `MEMBER_COLUMNS`.
     """
 
     digest: str
@@ -50,13 +58,19 @@ class Journal:
     typical: list[float] = field(default_factory=list)
     rollbacks: list[Rollback] = field(default_factory=list)
     packing: dict[str, Any] = field(default_factory=dict)
+    candidates: list[Candidate] = field(default_factory=list)
+    stability: dict[str, Any] = field(default_factory=dict)
+    member_epochs: list[int] = field(default_factory=list)
+    member_losses: list[float] = field(default_factory=list)
+    member_rows: list[list[list[float]]] = field(default_factory=list)
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> "Journal":
         """From what `dataclasses.asdict` gave."""
         plateau = Plateau(**values.pop("plateau"))
         rollbacks = [Rollback(**rollback) for rollback in values.pop("rollbacks")]
-        return cls(plateau=plateau, rollbacks=rollbacks, **values)
+        candidates = [Candidate(**candidate) for candidate in values.pop("candidates")]
+        return cls(plateau=plateau, rollbacks=rollbacks, candidates=candidates, **values)
 
 
 def encode(journal: Journal, arrays: dict[str, Any]) -> bytes:

@@ -3,7 +3,6 @@
 Checked: tests/training/test_fit.py.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,11 @@ from karat.potentials.model import AbstractModel, AbstractSolvedModel, Stage
 from karat.potentials.native.architecture import AbstractArchitecture
 from karat.potentials.native_protocol import NativePotential
 from karat.training.curve import Curve, Progress
+from karat.training.forecast import Forecast
+from karat.training.parity import Parity
+from karat.training.progress_words import progress_words
 from karat.training.settings import TrainingSettings
-from karat.training.trainer import check_data, train
+from karat.training.trainer import Trained, check_data, train
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,8 @@ class Fitted:
         references: how reference energies were found, for people.
         curve: errors by epoch; `None` for a model that is solved for.
         best_epoch: of the curve, from 1.
+        parity: labels and predictions of the validation data; `None` for a model that is solved
+            for.
     """
 
     model: AbstractModel
@@ -44,6 +48,7 @@ class Fitted:
     references: str
     curve: Curve | None = None
     best_epoch: int | None = None
+    parity: Parity | None = None
 
 
 def fit(
@@ -54,6 +59,7 @@ def fit(
     folder: Path,
     progress: Callable[[Stage], None] | None = None,
     fresh: bool = False,
+    foreseen: Callable[[Forecast], None] | None = None,
 ) -> Fitted:
     """Train an architecture (`train`), or solve for a model that has an exact solution.
 
@@ -64,6 +70,7 @@ def fit(
         folder: for what is finished; made if missing.
         progress: called after each epoch or part of the work.
         fresh: throw away what `folder` holds.
+        foreseen: see `train`; never called for a model that is solved for.
 
     Raises:
         BadInput, UnknownElement: before any work: see `train` and the model.
@@ -81,17 +88,36 @@ def fit(
     model = model.completed(training)
     assert isinstance(model, AbstractArchitecture)
     report = None if progress is None else lambda now: progress(stage_of(now))
-    trained = train(model, training, valid, settings, folder, report, fresh=fresh)
+    trained = train(
+        model,
+        training,
+        valid,
+        settings,
+        folder,
+        report,
+        fresh=fresh,
+        stage=progress,
+        foreseen=foreseen,
+    )
     return Fitted(
         model=model,
         potential=trained.potential,
         summary=trained.summary(training, valid, settings),
         seconds=trained.seconds,
-        note=f"best epoch {trained.best_epoch} ({trained.stopped_because})",
+        note=note_of(trained),
         references=trained.references.note,
         curve=trained.curve,
         best_epoch=trained.best_epoch,
+        parity=trained.parity,
     )
+
+
+def note_of(trained: Trained) -> str:
+    """The outcome in a line; a warning where no epoch is stable in dynamics."""
+    unstable = f"; {trained.stability['note']}" if trained.stability.get("note") else ""
+    if trained.members is None:
+        return f"best epoch {trained.best_epoch} ({trained.stopped_because}){unstable}"
+    return f"committee of {trained.members.note} ({trained.stopped_because}){unstable}"
 
 
 def check_settings(model: AbstractModel, settings: TrainingSettings, name: str) -> None:
@@ -112,9 +138,5 @@ def check_settings(model: AbstractModel, settings: TrainingSettings, name: str) 
 
 
 def stage_of(now: Progress) -> Stage:
-    """An epoch as a stage of the work, with the errors that matter."""
-    errors = f"{now.energy_mae:.2f} meV/atom"
-    if not math.isnan(now.force_mae):
-        errors += f", {now.force_mae:.1f} meV/Å"
-    words = f"epochs, validation MAE {errors}, best epoch {now.best_epoch}"
-    return Stage(now.epoch, now.epochs, f"{words}, {now.seconds_left:.0f} s left")
+    """An epoch as a stage of the work."""
+    return Stage(now.epoch, now.epochs, progress_words(now))

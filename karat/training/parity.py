@@ -16,15 +16,21 @@ PREFIX = "predicted."
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What was computed for a dataset, in its order.
+    """What was computed for a dataset, in its order; by a committee with an axis of rows in front:
+    one for each member, and a last one for their mean.
 
     Attributes:
         energies: eV, relative to the reference energies.
         forces: eV/Å, of all atoms.
     """
 
-    energies: Float[np.ndarray, "structures"]
-    forces: Float[np.ndarray, "atoms 3"]
+    energies: Float[np.ndarray, "*rows structures"]
+    forces: Float[np.ndarray, "*rows atoms 3"]
+
+    @property
+    def rows(self) -> "list[Predictions]":
+        """Of a committee: each row by itself."""
+        return [Predictions(*row) for row in zip(self.energies, self.forces, strict=True)]
 
     def as_arrays(self) -> dict[str, np.ndarray]:
         """For a checkpoint."""

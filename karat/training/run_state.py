@@ -20,21 +20,32 @@ from karat.training import checkpoint
 from karat.training.batches import Graph
 from karat.training.checkpoint import Journal
 from karat.training.curve import Progress
+from karat.training.forecast import Forecast
+from karat.training.members import Members
 from karat.training.optimisers import make_optimiser
 from karat.training.parity import Predictions
 from karat.training.settings import TrainingSettings
+from karat.training.stability import CANDIDATES, Candidate, Stability
 
 
 class State(eqx.Module):
     """What changes from step to step (`best`: from epoch to epoch).
 
-    `parameters`, `average` and `best` are the trainable part of a module, `None` elsewhere.
+    `parameters`, `average`, `best` and each of `rivals` (the epochs of `Journal.candidates`, where
+    stability is tested) are the trainable part of a module, `None` elsewhere.
     """
 
     parameters: Any
     average: Any
     optimiser: Any
     best: Any
+    rivals: tuple[Any, ...] = ()
+
+
+Choose = Callable[
+    [Sequence[Candidate], Sequence[Any], Callable[[str], None]], tuple[int, Stability]
+]
+"""Candidates, their parameters, who is told in words → which one is chosen, and what was found."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,9 @@ class Plan:
         checkpoint_seconds: wall time between two checkpoints.
         report: told after each epoch.
         stage: told before a compilation.
+        members: of a committee; `None` for a single potential.
+        foreseen: told what the run will take, before its first step.
+        choose: tests the stability of candidates; `None`: no test.
     """
 
     fixed: Any
@@ -58,15 +72,30 @@ class Plan:
     checkpoint_seconds: float
     report: Callable[[Progress], None] | None = None
     stage: Callable[[Stage], None] | None = None
+    members: Members | None = None
+    foreseen: Callable[[Forecast], None] | None = None
+    choose: Choose | None = None
+
+    def say(self, epoch: int, words: str) -> None:
+        """Tell who is told before a compilation."""
+        if self.stage is not None:
+            self.stage(Stage(epoch, self.settings.epochs, words))
 
 
 def first_state(parameters: Any, settings: TrainingSettings) -> State:
-    """The state before the first step; every part has its own copy, for buffers are donated."""
+    """The state before the first step; every part has its own copy, for buffers are donated.
+
+    Members of a committee that share nothing have their own memories of the optimiser.
+    """
     copy = lambda: jax.tree.map(jnp.copy, parameters)  # noqa: E731
     transform = make_optimiser(
         settings.optimiser, float(settings.gradient_clip), float(settings.weight_decay)
     )
-    return State(copy(), copy(), transform.init(parameters), copy())
+    separate = settings.members > 1 and settings.member_trunk == "own"
+    start = jax.vmap(transform.init) if separate else transform.init
+    tested = settings.stability_picoseconds > 0 and settings.members == 1
+    rivals = tuple(copy() for _ in range(CANDIDATES if tested else 0))
+    return State(copy(), copy(), start(parameters), copy(), rivals)
 
 
 def state_arrays(state: State, fixed: Any) -> dict[str, Array]:

@@ -14,6 +14,7 @@ from karat.training.optimisers import OPTIMISERS
 Schedule = Literal["constant", "cosine", "exponential", "plateau"]
 Kind = Literal["mse", "mae", "huber"]
 OptimiserName = Literal["adam", "adamw", "amsgrad", "nadam", "adabelief", "lion", "sgd", "muon"]
+MAX_MEMBERS = 256
 WEIGHTS = ("energy_weight", "force_weight", "stress_weight")
 
 
@@ -58,6 +59,19 @@ class TrainingSettings:
             depends on the machine's speed, so `None` (never) is the default.
         gradient_clip: largest global norm of the gradient; 0 for no limit.
         weight_decay: decoupled (as AdamW's), of all but biases.
+        stability_picoseconds: of dynamics that the chosen epoch must survive (see `stability`):
+            the best epochs of three tenths of the run are tried in order of validation loss. 0: no
+            test; with one, 1 is enough to find holes.
+        stability_temperature_k: of that dynamics.
+        members: of a committee, trained together; 1 for a single potential. All see the same
+            batches and have the same learning rate; they begin with different parameters, the
+            first as a single potential would. Each keeps the parameters of its own best epoch;
+            if one diverges, all go back. Deviations are calibrated on the validation data.
+        member_data: ``shared``, or ``bootstrap``: each member weights every structure by how
+            often it was drawn, as many draws with replacement as there are structures.
+        member_trunk: ``own``, or ``shared``: only the readouts (see `AbstractArchitecture.heads`)
+            are as many as members, all below them is there once and learns from the mean loss;
+            cheaper, with one best epoch for all, and a spread of the readouts only.
         seed: of the first parameters and of the order of the structures.
         dtype: ``float32`` or ``float64``, of parameters and arithmetic; energies are always
             taken relative to the reference energies in float64 first.
@@ -99,6 +113,11 @@ class TrainingSettings:
     max_seconds: float | None = None
     gradient_clip: float = 10.0
     weight_decay: float = 0.0
+    stability_picoseconds: float = 0.0
+    stability_temperature_k: float = 300.0
+    members: int = 1
+    member_data: Literal["shared", "bootstrap"] = "shared"
+    member_trunk: Literal["own", "shared"] = "own"
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     reference_energies: Literal["regress"] | Mapping[str, float] = "regress"
@@ -143,6 +162,7 @@ class TrainingSettings:
 
     def _check_counts(self) -> None:
         least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "plateau_patience": 1}
+        least["members"] = 1
         for name, least_value in {**least, "devices": 0, "patience": 0, "seed": 0}.items():
             if getattr(self, name) < least_value:
                 raise BadInput(
@@ -150,6 +170,23 @@ class TrainingSettings:
                 )
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise BadInput(f"training.max_seconds {self.max_seconds} must be positive or left out.")
+        self._check_members()
+
+    def _check_members(self) -> None:
+        for name, usual in (("member_data", "shared"), ("member_trunk", "own")):
+            value = getattr(self, name)
+            if self.members == 1 and value != usual:
+                raise BadInput(
+                    f"training.{name} {value}: there is one member only. Set members, e.g. 4, or "
+                    f"leave {name} out."
+                )
+        if self.members > MAX_MEMBERS:
+            raise BadInput(f"training.members {self.members}: at most {MAX_MEMBERS} are possible.")
+        if self.members > 1 and self.devices != 1:
+            raise BadInput(
+                f"training.devices {self.devices}: committees are trained on one device. Leave "
+                "devices out, or set members to 1."
+            )
 
     def _check_rates(self) -> None:
         if self.optimiser not in OPTIMISERS:
@@ -171,6 +208,14 @@ class TrainingSettings:
         for name in ("warmup_fraction", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadInput(f"training.{name} {getattr(self, name)} must be in [0, 1).")
+        if not 0 <= self.stability_picoseconds < math.inf:
+            raise BadInput(
+                f"training.stability_picoseconds {self.stability_picoseconds} must be 0 or more."
+            )
+        if not 0 < self.stability_temperature_k < math.inf:
+            raise BadInput(
+                f"training.stability_temperature_k {self.stability_temperature_k} must be positive."
+            )
         if not 0 < self.plateau_factor < 1:
             raise BadInput(f"training.plateau_factor {self.plateau_factor} must be in (0, 1).")
 

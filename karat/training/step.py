@@ -39,14 +39,15 @@ class Numbers(NamedTuple):
 
     Attributes:
         weights: of the loss's terms.
-        counts: number of errors of each term in all batches of the step: what makes sums means.
+        counts: number of errors of each term in all batches of the step: what makes sums means;
+            of a committee for each member.
         deltas: of Huber losses.
         rate: learning rate.
         decay: weight of the old average.
     """
 
     weights: Float[Array, "3"] | Float[np.ndarray, "3"]
-    counts: Float[Array, "3"] | Float[np.ndarray, "3"]
+    counts: Float[Array, "*members 3"] | Float[np.ndarray, "*members 3"]
     deltas: Float[Array, "3"] | Float[np.ndarray, "3"]
     rate: Float[Array, ""] | Float[np.ndarray, ""]
     decay: Float[Array, ""] | Float[np.ndarray, ""]
@@ -161,13 +162,26 @@ def _gradient(
     return shared
 
 
-def _moved(moving: Moving, gradient: Any, numbers: Numbers, recipe: Recipe) -> Moving:
-    """Parameters a step along the optimiser's direction, and the average after it."""
-    parameters, average, memory = moving
-    rate, decay = jnp.asarray(numbers.rate), jnp.asarray(numbers.decay)
+def direction(gradient: Any, memory: Any, parameters: Any, recipe: Recipe) -> tuple[Any, Any]:
+    """The optimiser's direction, and its memory after it."""
     with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
         transform = make_optimiser(recipe.optimiser, recipe.gradient_clip, recipe.weight_decay)
         updates, memory = transform.update(gradient, memory, parameters)
+    return updates, memory
+
+
+def moved(
+    moving: Moving,
+    gradient: Any,
+    numbers: Numbers,
+    recipe: Recipe,
+    found: tuple[Any, Any] | None = None,
+) -> Moving:
+    """Parameters a step along the optimiser's direction, and the average after it; `found`: that
+    direction and the memory after it, where they are known."""
+    parameters, average, memory = moving
+    rate, decay = jnp.asarray(numbers.rate), jnp.asarray(numbers.decay)
+    updates, memory = found or direction(gradient, memory, parameters, recipe)
     parameters = jax.tree.map(lambda p, u: p - rate * u, parameters, updates)
     average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, parameters)
     return parameters, average, memory
@@ -179,7 +193,7 @@ def _step(
 ) -> tuple[Moving, Float[Array, "3"]]:
     """A step of one batch (on each device)."""
     gradient, terms = _gradient(moving[0], arrays, micro, numbers, static, recipe)
-    return _moved(moving, gradient, numbers, recipe), terms
+    return moved(moving, gradient, numbers, recipe), terms
 
 
 @partial(jax.jit, static_argnames=("static", "recipe"), donate_argnames=("total",))
@@ -200,10 +214,10 @@ def _add(
 
 @partial(jax.jit, static_argnames=("recipe",), donate_argnames=("moving",))
 def _move(moving: Moving, gradient: Any, numbers: Numbers, *, recipe: Recipe) -> Moving:
-    return _moved(moving, gradient, numbers, recipe)
+    return moved(moving, gradient, numbers, recipe)
 
 
-Step = Callable[[Moving, Sequence[Micro], Numbers], tuple[Moving, Float[Array, "3"]]]
+Step = Callable[[Moving, Sequence[Micro], Numbers], tuple[Moving, Float[Array, "*members 3"]]]
 
 
 def make_step(fixed: Any, settings: TrainingSettings) -> Step:
@@ -245,11 +259,11 @@ def replicated(tree: Any, recipe: Recipe) -> Any:
 
 class Evaluated(eqx.Module):
     """A validation batch: its error sums, and what was predicted (eV, without reference energies;
-    eV/Å), padding included."""
+    eV/Å), padding included; of a committee each with an axis of rows, see `evaluate_members`."""
 
     sums: Sums
-    energies: Float[Array, "systems"]
-    forces: Float[Array, "atoms 3"]
+    energies: Float[Array, "*rows systems"]
+    forces: Float[Array, "*rows atoms 3"]
 
 
 @partial(jax.jit, static_argnames=("static", "kinds"))

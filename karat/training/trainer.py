@@ -4,7 +4,7 @@ Checked: tests/training/test_trainer.py.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from karat.core.errors import BadInput, UnknownElement
 from karat.core.files import writable_folder
 from karat.core.hashing import digest_json
 from karat.data.dataset import Dataset
+from karat.potentials.committee_module import CommitteeModule, committee_frame
 from karat.potentials.model import Stage, with_arrays
 from karat.potentials.native.architecture import AbstractArchitecture
 from karat.potentials.native_protocol import AbstractNativePotential, NativePotential
@@ -26,9 +27,13 @@ from karat.potentials.precision import require
 from karat.training import checkpoint
 from karat.training.batches import Graph, build_graphs
 from karat.training.checkpoint import Journal
+from karat.training.choice import make_choice
+from karat.training.committee import TrainedMembers, calibrated, rmse
 from karat.training.curve import Curve, Progress
 from karat.training.divergence import Rollback
+from karat.training.forecast import Forecast
 from karat.training.loop import run
+from karat.training.members import Members, committee_trainable, first_committee
 from karat.training.parity import Parity, Predictions
 from karat.training.references import ReferenceEnergies, given, regress
 from karat.training.run_state import Plan, State, first_state, state_arrays
@@ -41,15 +46,18 @@ class Trained:
     """What came out of a run.
 
     Attributes:
-        potential: with the averaged parameters of the best epoch.
+        potential: with the averaged parameters of the best epoch; of a committee the mean.
         curve: errors by epoch.
-        best_epoch: with the lowest validation loss, from 1.
+        best_epoch: with the lowest validation loss, from 1; of a committee the last in which one
+            of its members had its lowest.
         seconds: wall time over all parts of the run, compilation included.
         stopped_because: for people.
         references: reference energies and how they were found.
         parity: labels and predictions of the validation data, best epoch.
         rollbacks: returns to the last good epoch after divergence.
         packing: how structures were put into batches: see `Packing.summary`.
+        members: of a committee by themselves; `None` for a single potential.
+        stability: what the test of stability found: see `Stability.as_dict`; empty without one.
     """
 
     potential: NativePotential
@@ -61,13 +69,19 @@ class Trained:
     parity: Parity
     rollbacks: tuple[Rollback, ...]
     packing: Mapping[str, Any]
+    members: TrainedMembers | None = None
+    stability: Mapping[str, Any] = field(default_factory=dict)
 
     def summary(self, train: Dataset, valid: Dataset, settings: TrainingSettings) -> dict[str, Any]:
         """JSON-ready: what a `.karat` file says about its training; no timings in it."""
         from karat.core.components import dump
 
         best = self.best_epoch - 1
-        force = float(self.curve.force_rmse[best])
+        energy, force = float(self.curve.energy_rmse[best]), float(self.curve.force_rmse[best])
+        committee = {}
+        if self.members is not None:
+            energy, force = rmse(self.parity)  # of members from different epochs
+            committee = {"committee": self.members.summary()}
         return {
             "train_structures": len(train),
             "valid_structures": len(valid),
@@ -75,7 +89,7 @@ class Trained:
             "best_epoch": self.best_epoch,
             "epochs_done": len(self.curve.epoch),
             "stopped_because": self.stopped_because,
-            "valid_energy_rmse_mev_per_atom": float(self.curve.energy_rmse[best]),
+            "valid_energy_rmse_mev_per_atom": energy,
             "valid_force_rmse_mev_per_angstrom": None if np.isnan(force) else force,
             "reference_energies": self.references.note,
             "rollbacks": [asdict(rollback) for rollback in self.rollbacks],
@@ -83,6 +97,8 @@ class Trained:
             "structures_per_batch": self.packing["structures_per_batch"],
             "packing_note": self.packing["note"],
             "settings": dump(settings),
+            "stability": dict(self.stability) or None,
+            **committee,
         }
 
 
@@ -96,6 +112,7 @@ def train(
     fresh: bool = False,
     checkpoint_seconds: float = 5.0,
     stage: Callable[[Stage], None] | None = None,
+    foreseen: Callable[[Forecast], None] | None = None,
 ) -> Trained:
     """Fit by gradients on energies, forces and stresses; resume if `folder` holds a checkpoint
     of this run.
@@ -111,14 +128,16 @@ def train(
         fresh: throw away a checkpoint in `folder`.
         checkpoint_seconds: wall time between checkpoints; an interrupt always keeps the last
             whole epoch.
-        stage: told before each compilation, and of each return after divergence.
+        stage: told before each compilation, what the run will take, and of each return after
+            divergence.
+        foreseen: told what the run will take, before its first step.
 
     Raises:
         BadInput: before any work: fewer devices than asked for, missing labels, levels that
             differ, structures in both sets, a cut-off that the data do not allow, a folder that
-            cannot be written or that holds another run.
+            cannot be written or that holds another run; more memory needed than there is.
         UnknownElement: validation data with elements that the training data lack.
-        CalculationFailed: kind ``diverged``.
+        CalculationFailed: kind ``diverged``; ``no-spread``: members that agree exactly.
     """
     require(settings.dtype)
     check_data(train, valid, settings)
@@ -132,9 +151,33 @@ def train(
     if predicted is None:
         module = eqx.combine(state.parameters, fixed)
         first, second = (_graphs(module, data, references, settings) for data in (train, valid))
-        plan = Plan(fixed, first, second, settings, folder, checkpoint_seconds, progress, stage)
+        told = (checkpoint_seconds, progress, stage, Members.of(settings, first), foreseen)
+        choose = make_choice(fixed, references, train.level, valid, settings)
+        plan = Plan(fixed, first, second, settings, folder, *told, choose)
         state, predicted = run(plan, state, journal)
-    module = eqx.combine(state.best, fixed)
+    best = eqx.combine(state.best, fixed)
+    return _trained(best, journal, predicted, references, (train, valid), settings)
+
+
+def _trained(
+    module: AbstractNativePotential,
+    journal: Journal,
+    predicted: Predictions,
+    references: ReferenceEnergies,
+    data: tuple[Dataset, Dataset],
+    settings: TrainingSettings,
+) -> Trained:
+    """The outcome of a finished run; of a committee calibrated.
+
+    Raises:
+        CalculationFailed: kind ``no-spread``.
+    """
+    train, valid = data
+    members = None
+    if isinstance(module, CommitteeModule):
+        *each, predicted = predicted.rows
+        members = TrainedMembers.of(journal, valid, references, each)
+        module = calibrated(module, members.calibration)
     return Trained(
         potential=NativePotential(module, references.values, train.level, settings.dtype),
         curve=Curve.from_rows(journal.rows),
@@ -145,6 +188,8 @@ def train(
         parity=Parity.between(valid, references, predicted),
         rollbacks=tuple(journal.rollbacks),
         packing=journal.packing,
+        members=members,
+        stability=journal.stability,
     )
 
 
@@ -184,11 +229,11 @@ def _start(
 ) -> tuple[State, Any, Journal]:
     """State, fixed part of the module and journal: from the checkpoint, or the first ones."""
     if found is None:
-        module = architecture.initialise(train, jax.random.key(settings.seed), settings.dtype)
-        parameters, fixed = eqx.partition(module, architecture.trainable(module))
+        module = _first_module(architecture, train, settings)
+        parameters, fixed = eqx.partition(module, trainable(architecture, module))
         return first_state(parameters, settings), fixed, Journal(digest)
     journal, arrays = found
-    skeleton = architecture.skeleton(train.species, settings.dtype)
+    skeleton = _skeleton(architecture, train.species, settings, arrays)
     module = jax.tree.map(
         lambda leaf: (
             jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
@@ -196,7 +241,7 @@ def _start(
         skeleton,
         is_leaf=lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct),
     )
-    parameters, fixed = eqx.partition(module, architecture.trainable(module))
+    parameters, fixed = eqx.partition(module, trainable(architecture, module))
     state = first_state(parameters, settings)
     expected = {name: (a.shape, a.dtype) for name, a in state_arrays(state, fixed).items()}
     if expected != {name: (a.shape, a.dtype) for name, a in arrays.items()}:
@@ -206,6 +251,42 @@ def _start(
     device = {name: jnp.array(array) for name, array in arrays.items()}
     fixed = with_arrays(fixed, {name.removeprefix("fixed."): a for name, a in device.items()})
     return with_arrays(state, device), fixed, journal
+
+
+def _first_module(
+    architecture: AbstractArchitecture, train: Dataset, settings: TrainingSettings
+) -> AbstractNativePotential:
+    """Before training: one, or a committee."""
+    if settings.members > 1:
+        return first_committee(architecture, train, settings)
+    return architecture.initialise(train, jax.random.key(settings.seed), settings.dtype)
+
+
+def _skeleton(
+    architecture: AbstractArchitecture,
+    species: tuple[int, ...],
+    settings: TrainingSettings,
+    arrays: Mapping[str, np.ndarray],
+) -> AbstractNativePotential:
+    """`jax.ShapeDtypeStruct` in place of arrays; those of a checkpoint say which a committee's
+    members have of their own."""
+    if settings.members == 1:
+        return architecture.skeleton(species, settings.dtype)
+    prefixes = ("parameters.", "fixed.")
+    shapes = {
+        name.removeprefix(prefix): array.shape
+        for prefix in prefixes
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+    return committee_frame(architecture, settings.members, species, settings.dtype, shapes)
+
+
+def trainable(architecture: AbstractArchitecture, module: AbstractNativePotential) -> Any:
+    """A tree like `module` that is True on the arrays that training may change."""
+    if isinstance(module, CommitteeModule):
+        return committee_trainable(architecture, module)
+    return architecture.trainable(module)
 
 
 def run_digest(

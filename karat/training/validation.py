@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from karat.training.batches import Graph, assemble_on_host
+from karat.training.committee_step import evaluate_members
 from karat.training.loss import Errors, total_errors
 from karat.training.packing import pack
 from karat.training.parity import Predictions
@@ -23,6 +24,8 @@ BATCH = 25
 
 class Validation:
     """Compiled errors and predictions for given parameters; the batches are kept on the device.
+
+    Of a committee there are rows: one for each member, and a last one for their mean.
 
     Args:
         fixed: the module without its trainable arrays.
@@ -46,37 +49,51 @@ class Validation:
         ]
         self.atoms = np.array([len(graph.numbers) for graph in graphs])
         self.weights = settings.last_weights
+        self._rows = (settings.members + 1,) if settings.members > 1 else ()
         self._arrays, self._static = eqx.partition(fixed, eqx.is_array)
         self._kinds = settings.kinds
         self._deltas = np.array(settings.deltas, settings.dtype)
         self._announce = announce
-        self._compiled: set[Any] = set()
+        self.compiled: set[Any] = set()
 
     def errors(self, parameters: Any) -> Errors:
-        """With these parameters."""
+        """With these parameters; of a committee those of the mean."""
+        return self.rows(parameters)[-1]
+
+    def rows(self, parameters: Any) -> list[Errors]:
+        """With these parameters, of each row; of a single potential there is one."""
         parts = [self._evaluate(parameters, i).sums for i in range(len(self.batches))]
-        return total_errors(parts, self.weights)
+        if not self._rows:
+            return [total_errors(parts, self.weights)]
+        on_host = jax.device_get(parts)
+        rows = [
+            [jax.tree.map(lambda values, row=row: values[row], part) for part in on_host]
+            for row in range(*self._rows)
+        ]
+        return [total_errors(row, self.weights) for row in rows]
 
     def predictions(self, parameters: Any) -> Predictions:
-        """With these parameters, in the order of the data."""
+        """With these parameters, in the order of the data; of a committee with rows."""
         ends = np.cumsum(self.atoms)
-        energies, forces = np.zeros(len(self.atoms)), np.zeros((ends[-1], 3))
+        energies = np.zeros((*self._rows, len(self.atoms)))
+        forces = np.zeros((*self._rows, ends[-1], 3))
         for index, batch in enumerate(self.members):
             found = self._evaluate(parameters, index)
-            energies[batch] = np.asarray(found.energies, float)[: len(batch)]
+            energies[..., batch] = np.asarray(found.energies, float)[..., : len(batch)]
             rows = [np.arange(ends[i] - self.atoms[i], ends[i]) for i in batch]
-            forces[np.concatenate(rows)] = np.asarray(found.forces, float)[
-                : self.atoms[batch].sum()
+            forces[..., np.concatenate(rows), :] = np.asarray(found.forces, float)[
+                ..., : self.atoms[batch].sum(), :
             ]
         return Predictions(energies, forces)
 
     def _evaluate(self, parameters: Any, index: int) -> Any:
         shape = self.shapes[index]
-        if shape not in self._compiled:
-            self._compiled.add(shape)
+        if shape not in self.compiled:
+            self.compiled.add(shape)
             total = len(set(self.shapes))
-            self._announce(f"compiling the validation ({len(self._compiled)} of {total} shapes)")
-        return evaluate(
+            self._announce(f"compiling the validation ({len(self.compiled)} of {total} shapes)")
+        compute = evaluate_members if self._rows else evaluate
+        return compute(
             parameters,
             self._arrays,
             self.batches[index],

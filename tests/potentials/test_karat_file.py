@@ -212,7 +212,7 @@ def setter(*keys, to):
 
 LIES = {
     "schema": (setter("schema", to=99), "schema version 99"),
-    "architecture": (setter("architecture", to="mace"), "'mace' is not installed"),
+    "architecture": (setter("architecture", to="nosuch"), "'nosuch' is not installed"),
     "import path": (setter("architecture", to="os:system"), "'os:system' is not installed"),
     "unknown hyper-parameter": (setter("hyperparameters", "depth", to=3), "no 'depth'"),
     "huge network": (setter("hyperparameters", "hidden", to=[10**12]), "bpnn.hidden"),

@@ -173,11 +173,11 @@ def test_stage_two_changes_the_loss_when_it_begins(clusters, small, tmp_path):
     np.testing.assert_allclose(curve.train_loss[3:], curve.train_energy_loss[3:], rtol=1e-9)
     np.testing.assert_allclose(curve.valid_loss, curve.valid_energy_loss, rtol=1e-9)
     np.testing.assert_allclose(curve.learning_rate, [0.02] * 3 + [0.005] * 3)
-    words = [stage.words for stage in stages]
+    words = [stage.words for stage in stages if stage.words.startswith("compiling")]
     assert words == [  # 22 structures are batches of 4 and of 5
         "compiling the training step (1 of 2 shapes)",
-        "compiling the training step (2 of 2 shapes)",
         "compiling the validation (1 of 1 shapes)",
+        "compiling the training step (2 of 2 shapes)",
     ]
 
 

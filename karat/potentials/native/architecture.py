@@ -8,6 +8,7 @@ file of this folder, add a line to `catalogue.py` (or an entry point of the grou
 
 import abc
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -15,8 +16,24 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from karat.data.dataset import Dataset
-from karat.potentials.model import AbstractModel
+from karat.potentials.model import AbstractModel, named_arrays
 from karat.potentials.native_protocol import AbstractNativePotential
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Arrays of a module that fine-tuning freezes or trains together; names as `named_arrays`.
+
+    Attributes:
+        arrays: all of them.
+        matrices: those that mix channels linearly by their last two axes (one matrix, or one for
+            each element): what low-rank updates apply to.
+        late: whether it is so near to the energies that it is trained where layers are frozen.
+    """
+
+    arrays: tuple[str, ...]
+    matrices: tuple[str, ...]
+    late: bool
 
 
 class AbstractArchitecture(AbstractModel):
@@ -47,3 +64,15 @@ class AbstractArchitecture(AbstractModel):
     def trainable(self, module: AbstractNativePotential) -> Any:
         """A tree like `module` that is True on the arrays that the trainer may change."""
         return jax.tree.map(eqx.is_inexact_array, module)
+
+    def parameter_groups(self, module: AbstractNativePotential) -> Mapping[str, ParameterGroup]:
+        """Every array that the trainer may change, in named groups, from first to last: what
+        fine-tuning can freeze. Here one group, without matrices; override it where the module has
+        layers."""
+        arrays = tuple(named_arrays(eqx.filter(module, self.trainable(module))))
+        return {"all": ParameterGroup(arrays, (), True)}
+
+    def heads(self, module: AbstractNativePotential) -> Any:
+        """A tree like `module` that is True on the arrays of its readouts (the layers above what
+        a committee with a shared trunk has in common); all False where it has none."""
+        return jax.tree.map(lambda _: False, module)

@@ -28,7 +28,7 @@ from karat.potentials.native.acsf import (
     CutoffFunction,
     Radial,
 )
-from karat.potentials.native.architecture import AbstractArchitecture
+from karat.potentials.native.architecture import AbstractArchitecture, ParameterGroup
 from karat.potentials.native.statistics import descriptor_statistics
 from karat.potentials.native_protocol import AbstractNativePotential, Outputs
 
@@ -226,6 +226,23 @@ class Bpnn(AbstractArchitecture):
         spec = jax.tree.map(eqx.is_inexact_array, module)
         fixed = lambda m: (m.mean, m.factor, m.energy_scale)  # noqa: E731
         return eqx.tree_at(fixed, spec, (False, False, False))
+
+    def heads(self, module: AbstractNativePotential) -> Any:
+        """The last layer of each element's network."""
+        spec = jax.tree.map(lambda _: False, module)
+        return eqx.tree_at(lambda m: (m.weights[-1], m.biases[-1]), spec, (True, True))
+
+    def parameter_groups(self, module: AbstractNativePotential) -> Mapping[str, ParameterGroup]:
+        """``layer_1`` …, ``output``; the second half of them is late, as in the transfer of a
+        network of this kind to another level of theory by Smith et al., Nat. Commun. 10, 2903
+        (2019)."""
+        count = len(self.hidden) + 1
+        return {
+            f"layer_{i + 1}" if i < len(self.hidden) else "output": ParameterGroup(
+                (f"weights.{i}", f"biases.{i}"), (f"weights.{i}",), late=i >= count // 2
+            )
+            for i in range(count)
+        }
 
 
 class BpnnModule(AbstractNativePotential):

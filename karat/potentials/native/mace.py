@@ -21,7 +21,8 @@ from karat.data.dataset import Dataset
 from karat.potentials.blocks.contraction import Contraction
 from karat.potentials.blocks.contraction import paths as contraction_paths
 from karat.potentials.blocks.convolution import Convolution
-from karat.potentials.native.architecture import AbstractArchitecture
+from karat.potentials.model import named_arrays
+from karat.potentials.native.architecture import AbstractArchitecture, ParameterGroup
 from karat.potentials.native.mace_module import MaceLayer, MaceModule
 from karat.potentials.native_protocol import AbstractNativePotential
 from karat.structures.neighbours import neighbour_pairs
@@ -213,6 +214,34 @@ class Mace(AbstractArchitecture):
         spec = jax.tree.map(eqx.is_inexact_array, module)
         fixed = lambda m: (m.frequencies, m.scale, m.shift)  # noqa: E731
         return eqx.tree_at(fixed, spec, (False, False, False))
+
+    def heads(self, module: AbstractNativePotential) -> Any:
+        """The readouts of all layers."""
+        spec = jax.tree.map(lambda _: False, module)
+        layers = lambda m: (*m.readouts, *m.last_readout)  # noqa: E731
+        return eqx.tree_at(layers, spec, (True,) * (self.layers + 1))
+
+    def parameter_groups(self, module: AbstractNativePotential) -> Mapping[str, ParameterGroup]:
+        """``embedding``, ``radial`` (the networks of all layers), ``interaction_1``, ``product_1``
+        … and ``readouts``; the last product and the readouts are late.
+
+        Weights of contractions are no matrices: they weight paths, they do not mix channels.
+        """
+        names = tuple(named_arrays(eqx.filter(module, self.trainable(module))))
+
+        def group(*starts: str, late: bool = False) -> ParameterGroup:
+            mine = tuple(name for name in names if name.startswith(starts))
+            mixing = tuple(name for name in mine if ".contraction." not in name)
+            return ParameterGroup(mine, mixing, late)
+
+        layers = [f"layers.{i}." for i in range(self.layers)]
+        radial = [start + part for start in layers for part in ("radial.", "density")]
+        groups = {"embedding": group("embedding"), "radial": group(*radial)}
+        for i, start in enumerate(layers):
+            mixing = group(*(start + part for part in ("up.", "mix.", "skip.")))
+            product = group(start + "contraction.", start + "out.", late=i == self.layers - 1)
+            groups |= {f"interaction_{i + 1}": mixing, f"product_{i + 1}": product}
+        return groups | {"readouts": group("readouts.", "last_readout.", late=True)}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from typing import Any
 
 from karat.report.charts import figure_html, plotly_text, rounded
 from karat.report.model import View
+from karat.report.sections.fit_parity import parity_charts
 from karat.report.sections.section import Section, lede
 from karat.report.tags import Cell, Head, Markup, Row, empty, name_with_swatch, table, tag
 from karat.report.words import duration, metric_title, shown_unit
@@ -17,7 +18,17 @@ NAMES = {
     "valid_energy_rmse_mev_per_atom": "Validation energy RMSE (meV/atom)",
     "valid_force_mae_mev_per_angstrom": "Validation force MAE (meV/Å)",
     "valid_force_rmse_mev_per_angstrom": "Validation force RMSE (meV/Å)",
+    "train_terms": "Terms of the training loss",
+    "valid_terms": "Terms of the validation loss",
+    "rollbacks": "Returns to an earlier epoch",
 }
+TERMS = {
+    f"{part}_{term}_loss": (f"{part}_terms", term, dash)
+    for part in ("train", "valid")
+    for dash, term in enumerate(("energy", "force", "stress"))
+}
+"""Column → chart that it shares, name and dash of its line."""
+NOT_DRAWN = ("epoch", "learning_rate", "padding")
 
 
 def learning_section(view: View) -> Section:
@@ -25,14 +36,16 @@ def learning_section(view: View) -> Section:
     trained = [c for c in view.contestants if c.labels is not None]
     if not trained:
         return Section("learning", TITLE, empty("No contestant was trained in this campaign."))
-    charts = [*_by_size(view), *_by_epoch(view)]
+    charts = [*_by_size(view), *_by_epoch(view), *parity_charts(view)]
     words = lede(
         "Does more data help? Above: error on the kept-apart structures against the number of "
         "training structures, with 95 % intervals; a straight fall on these axes says that more "
         "labels will help, a plateau that the architecture or the labels limit. Below: the "
-        "course of each training."
+        "course of each training, the terms of its loss before they are weighted, and what the "
+        "chosen parameters predict for the validation data."
     )
-    body = words + tag("div", [figure_html(c) for c in charts], class_="charts") + _table(view)
+    drawn = [figure_html(chart, wide=chart["kind"] == "parity") for chart in charts]
+    body = words + tag("div", drawn, class_="charts") + _table(view)
     return Section("learning", TITLE, Markup(body), tuple(charts))
 
 
@@ -103,16 +116,18 @@ def _by_epoch(view: View) -> list[dict[str, Any]]:
         name = str(result.payload.get("contestant", result.name))
         for key, values in curve.items():
             pairs = [(e, float(v)) for e, v in zip(epochs, values) if isinstance(v, int | float)]
-            if key == "epoch" or "rate" in key or not pairs:
+            if key in NOT_DRAWN or not pairs or not _says_something(key, pairs):
                 continue
             step = max(1, len(pairs) // 400)
             kept = pairs[::step]
-            keys.setdefault(key, []).append(
+            chart, term, dash = TERMS.get(key, (key, "", 0))
+            line = f"{name} · {term}" if term else name
+            keys.setdefault(chart, []).append(
                 {
                     "who": name,
-                    "name": name,
-                    "hover": plotly_text(name),
-                    "dash": 0,
+                    "name": line,
+                    "hover": plotly_text(line),
+                    "dash": dash,
                     "x": [e for e, _ in kept],
                     "y": rounded([v for _, v in kept], log=True),
                     "low": [],
@@ -133,6 +148,11 @@ def _by_epoch(view: View) -> list[dict[str, Any]]:
         }
         for i, (key, series) in enumerate(keys.items())
     ]
+
+
+def _says_something(key: str, pairs: list[tuple[float, float]]) -> bool:
+    """Terms without labels and a count of returns that never happened are zero throughout."""
+    return not (key in TERMS or key == "rollbacks") or any(value for _, value in pairs)
 
 
 def _table(view: View) -> Markup:

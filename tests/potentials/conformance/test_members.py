@@ -46,7 +46,14 @@ FAST = {
     "sum": ("padding", "longer_neighbour_list"),
 }
 FEW = ("forces_are_gradient", "cutoff_continuity")
-ELSEWHERE = {"karat_file", "linear", "sgdml", "snap_files"}  # tests of fitted potentials
+ELSEWHERE = {"committee", "karat_file", "linear", "sgdml", "snap_files"}
+"""Fitted potentials have tests of their own."""
+    "committee",
+    "karat_file",
+    "linear",
+    "sgdml",
+    "snap_files",
+}  # tests of fitted potentials
 
 
 def rattled(structure, seed, amount=0.06):
