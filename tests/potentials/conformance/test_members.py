@@ -48,12 +48,6 @@ FAST = {
 FEW = ("forces_are_gradient", "cutoff_continuity")
 ELSEWHERE = {"committee", "karat_file", "linear", "sgdml", "snap_files"}
 """Fitted potentials have tests of their own."""
-    "committee",
-    "karat_file",
-    "linear",
-    "sgdml",
-    "snap_files",
-}  # tests of fitted potentials
 
 
 def rattled(structure, seed, amount=0.06):
