@@ -80,7 +80,7 @@ def test_order_is_kept_over_chunks(monkeypatch):
     structures = [dimer(d, shift=i) for i, d in enumerate(distances)]
     whole = spring().predict(structures)
     monkeypatch.setattr(native_protocol, "MAX_PAIRS_PER_BATCH", 10)
-    chunks = spring()._chunks(structures)
+    chunks = spring().chunks(structures)
     assert len(chunks) > 3
     assert [s for chunk in chunks for s in chunk] == structures
     split = spring().predict(structures)
