@@ -1,6 +1,6 @@
 """`karat list`: the members of every catalogue, in one line each.
 
-Checked: tests/cli/test_listing.py.
+Checked: tests/cli/test_main.py.
 """
 
 import inspect

@@ -1,6 +1,6 @@
 """`karat plan`: what would be done, and what is done already; nothing is written.
 
-Checked: tests/cli/test_plan_verb.py.
+Checked: tests/cli/test_run.py.
 """
 
 import json

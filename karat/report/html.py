@@ -1,6 +1,6 @@
 """The page: one HTML file that needs nothing else, no network and no server.
 
-Checked: tests/report/test_html.py, and in headless Chromium by tests/report/test_browser.py.
+Checked: tests/report/test_formats.py, and in headless Chromium by tests/report/test_browser.py.
 """
 
 import importlib.resources

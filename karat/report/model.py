@@ -3,7 +3,7 @@
 `load_view` reads ``index.json`` and every finished step's result. It never imports JAX and never
 computes: it can run on any machine, long after the campaign.
 
-Checked: tests/report/test_model.py.
+Checked: tests/report/test_report_model.py.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Who stands where: headline numbers, karats, cost, coverage and ties, ready to be said or drawn.
 
-Checked: tests/report/test_standing.py.
+Checked: tests/report/test_summary.py and test_report_model.py.
 """
 
 from collections.abc import Mapping

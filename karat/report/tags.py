@@ -1,6 +1,6 @@
 """HTML from Python: everything that is not `Markup` is escaped, so hostile names stay inert.
 
-Checked: tests/report/test_tags.py.
+Checked: tests/report/test_words.py.
 """
 
 import html

@@ -1,6 +1,6 @@
 """HDF5 by what is inside: karat's own layout, groups (ANI-1x, SPICE), or arrays (MD17, QM9).
 
-Checked: tests/data/readers/test_hdf5_published.py, test_hdf5_karat.py.
+Checked: tests/data/readers/test_hdf5_published.py, test_hdf5_guard.py.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """Inverse distances of one molecule, their Jacobians, and what permutations do to them.
 
-Checked: tests/potentials/kernel/test_geometry.py, by central differences.
+Checked: tests/potentials/kernel/test_matrix.py, by central differences.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Energies of a fitted gradient-domain kernel model, in JAX.
 
-Checked: tests/potentials/kernel/test_sgdml_module.py, against the covariances of `matrix.py`, and
+Checked: tests/potentials/kernel/test_sgdml.py, against the covariances of `matrix.py`, and
 by the conformance suite.
 """
 

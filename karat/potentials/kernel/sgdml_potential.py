@@ -1,6 +1,6 @@
 """Contestants made from sgdml models on disk, and their posterior deviations.
 
-Checked: tests/potentials/kernel/test_sgdml_potential.py.
+Checked: tests/potentials/kernel/test_sgdml.py.
 """
 
 import dataclasses
