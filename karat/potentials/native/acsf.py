@@ -25,16 +25,13 @@ from jaxtyping import Array, Float, Int
 from karat.core.errors import BadInput
 from karat.potentials.analytic.pairwise import distances, species_index
 from karat.potentials.batch import Batch
+from karat.potentials.blocks.radial import CONTINUITY, CutoffFunction, cutoff_function
 from karat.potentials.native.acsf_moments import (
     expansion,
     monomials,
     products_by_element,
     sum_by_element,
 )
-
-CutoffFunction = Literal["cosine", "polynomial"]
-CONTINUITY = {"cosine": 1, "polynomial": 2}
-"""Order of the highest derivative of each cut-off function that is continuous at the cut-off."""
 
 MAX_CUTOFF = 100.0
 """Å; padding pairs of batches must stay beyond it."""
@@ -77,22 +74,6 @@ class Angular:
     zeta: int
     lam: Literal[-1, 1]
     shift_angstrom: float = 0.0
-
-
-def cutoff_function(
-    distance: Float[Array, "*shape"], cutoff: float, kind: CutoffFunction
-) -> Float[Array, "*shape"]:
-    """f_c: 1 at distance 0, exactly 0 from the cut-off on.
-
-    ``cosine``: ½ (1 + cos(π r / r_c)), once continuously differentiable (Behler 2011, eq. 4).
-    ``polynomial``: 1 - 10x³ + 15x⁴ - 6x⁵, twice (Singraber et al. 2019, ``poly2``).
-    """
-    x = jnp.minimum(distance / cutoff, 1.0)
-    if kind == "cosine":
-        value = 0.5 * (1.0 + jnp.cos(math.pi * x))
-    else:
-        value = 1.0 - x**3 * (10.0 - 15.0 * x + 6.0 * x * x)
-    return jnp.where(distance < cutoff, value, 0.0)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from karat.potentials.native.acsf import (
     Radial,
 )
 from karat.potentials.native.architecture import AbstractArchitecture, ParameterGroup
+from karat.potentials.native.scales import output_scale
 from karat.potentials.native.statistics import descriptor_statistics
 from karat.potentials.native_protocol import AbstractNativePotential, Outputs
 
@@ -196,7 +197,7 @@ class Bpnn(AbstractArchitecture):
             biases=tuple(jnp.zeros(b.shape, kind) for b in shapes.biases),
             mean=jnp.asarray(mean, kind),
             factor=jnp.asarray(factor, kind),
-            energy_scale=jnp.asarray(_energy_scale(dataset), kind),
+            energy_scale=jnp.asarray(output_scale(dataset), kind),
         )
 
     def _module(
@@ -282,22 +283,3 @@ class BpnnModule(AbstractNativePotential):
                 values = ACTIVATIONS[self.activation](values)
         energies = values[:, 0] * jax.lax.stop_gradient(self.energy_scale)
         return Outputs(atom_energies=jnp.where(batch.atom_mask, energies, 0.0))
-
-
-def _energy_scale(dataset: Dataset) -> float:
-    """Root mean square force component in eV/Å (as an energy per Å), or the spread of energies.
-
-    Raises:
-        BadInput: the labels have neither forces nor energies.
-    """
-    forces = [label.forces.ravel() for label in dataset.labels if label.forces is not None]
-    if forces:
-        return max(float(np.sqrt(np.mean(np.concatenate(forces) ** 2))), 1e-3)
-    energies = [
-        record.labels.energy / len(record.structure)
-        for record in dataset
-        if record.labels.energy is not None
-    ]
-    if not energies:
-        raise BadInput("bpnn: no structure of the training data has an energy or forces.")
-    return max(float(np.std(energies)), 1e-3)

@@ -4,7 +4,6 @@ Source: Batatia, Kovács, Simm, Ortner, Csányi, NeurIPS 35, 11423 (2022), arXiv
 Checked: tests/potentials/native/test_mace.py.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -24,11 +23,8 @@ from karat.potentials.blocks.convolution import Convolution
 from karat.potentials.model import named_arrays
 from karat.potentials.native.architecture import AbstractArchitecture, ParameterGroup
 from karat.potentials.native.mace_module import MaceLayer, MaceModule
+from karat.potentials.native.scales import mean_neighbours, output_scale
 from karat.potentials.native_protocol import AbstractNativePotential
-from karat.structures.neighbours import neighbour_pairs
-
-STRUCTURES_COUNTED = 500
-"""Structures from which the average number of neighbours is taken."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ class Mace(AbstractArchitecture):
     def completed(self, training: Dataset) -> "Mace":
         if self.average_neighbours is not None:
             return self
-        return replace(self, average_neighbours=_average_neighbours(training, self.cutoff_angstrom))
+        return replace(self, average_neighbours=mean_neighbours(training, self.cutoff_angstrom))
 
     def skeleton(self, species: tuple[int, ...], dtype: str) -> MaceModule:
         kind = np.dtype(dtype)
@@ -144,7 +140,7 @@ class Mace(AbstractArchitecture):
         numbers = (
             layers,
             jnp.arange(1, self.bessel + 1, dtype=kind),
-            jnp.asarray(_force_scale(dataset), kind),
+            jnp.asarray(output_scale(dataset), kind),
             jnp.zeros(len(dataset.species), kind),
         )
         return eqx.tree_at(fixed, module, numbers)
@@ -268,35 +264,3 @@ class MacePaper(Mace):
 
 def _enough_nodes(bessel: int, dtype: str) -> int:
     return 16 * bessel + (32 if dtype == "float64" else 0)
-
-
-def _average_neighbours(dataset: Dataset, cutoff: float) -> float:
-    """Mean number of neighbours of an atom, to four digits.
-
-    Raises:
-        BadInput: no atom has one.
-    """
-    count = min(len(dataset), STRUCTURES_COUNTED)
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int))
-    structures = [dataset.records[i].structure for i in chosen]
-    pairs = sum(len(neighbour_pairs(s, cutoff)) for s in structures)
-    if not pairs:
-        raise BadInput(
-            f"No atom of the training data has a neighbour within {cutoff} Å. "
-            "Raise cutoff_angstrom."
-        )
-    return float(f"{pairs / sum(len(s) for s in structures):.4g}")
-
-
-def _force_scale(dataset: Dataset) -> float:
-    """Root mean square force component in eV/Å (as an energy per Å), or the spread of energies
-    per atom; not below 1 meV."""
-    forces = [label.forces.ravel() for label in dataset.labels if label.forces is not None]
-    if forces:
-        return max(float(np.sqrt(np.mean(np.concatenate(forces) ** 2))), 1e-3)
-    energies = [
-        record.labels.energy / len(record.structure)
-        for record in dataset
-        if record.labels.energy is not None
-    ]
-    return max(float(np.std(energies)), 1e-3) if energies else math.nan

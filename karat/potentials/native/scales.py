@@ -1,4 +1,4 @@
-"""Sizes of a dataset's labels, for architectures that scale their output by them.
+"""Sizes of a dataset's labels and surroundings, for architectures that scale by them.
 
 All are computed in float64. Energies of 10⁴ eV lose no digits where architectures see them
 relative to reference energies only, as in the trainer.
@@ -13,7 +13,52 @@ from jaxtyping import Float
 
 from karat.core.errors import BadInput
 from karat.data.dataset import Dataset
+from karat.structures.neighbours import neighbour_pairs
 from karat.structures.structure import Structure
+
+STRUCTURES_COUNTED = 500
+"""Structures from which the mean number of neighbours is taken."""
+LEAST_SCALE = 1e-3
+"""eV; where labels are all alike."""
+
+
+def output_scale(dataset: Dataset) -> float:
+    """What a network's output of about 1 is multiplied by, eV: the root mean square force component
+    (as an energy per Å), or the standard deviation of energies per atom where nothing has forces;
+    not below 1 meV.
+
+    Raises:
+        BadInput: the labels have neither forces nor energies.
+    """
+    forces = [label.forces.ravel() for label in dataset.labels if label.forces is not None]
+    if forces:
+        return max(float(np.sqrt(np.mean(np.concatenate(forces) ** 2))), LEAST_SCALE)
+    energies = [
+        record.labels.energy / len(record.structure)
+        for record in dataset
+        if record.labels.energy is not None
+    ]
+    if not energies:
+        raise BadInput("No structure of the training data has an energy or forces.")
+    return max(float(np.std(energies)), LEAST_SCALE)
+
+
+def mean_neighbours(dataset: Dataset, cutoff: float) -> float:
+    """Mean number of neighbours of an atom within `cutoff` (Å), to four digits.
+
+    Raises:
+        BadInput: no atom has one.
+    """
+    count = min(len(dataset), STRUCTURES_COUNTED)
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int))
+    structures = [dataset.records[i].structure for i in chosen]
+    pairs = sum(len(neighbour_pairs(s, cutoff)) for s in structures)
+    if not pairs:
+        raise BadInput(
+            f"No atom of the training data has a neighbour within {cutoff} Å. "
+            "Raise cutoff_angstrom."
+        )
+    return float(f"{pairs / sum(len(s) for s in structures):.4g}")
 
 
 def force_rms(dataset: Dataset) -> float:

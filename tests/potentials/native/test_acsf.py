@@ -11,8 +11,9 @@ import pytest
 
 from karat.core.errors import BadInput
 from karat.potentials.batch import make_batch
+from karat.potentials.blocks.radial import cutoff_function
 from karat.potentials.native import acsf as module
-from karat.potentials.native.acsf import Acsf, Angular, Radial, cutoff_function
+from karat.potentials.native.acsf import Acsf, Angular, Radial
 from karat.structures.structure import Structure
 
 CUTOFF = 4.0
