@@ -1,15 +1,16 @@
 """Equivariant convolutions: Σ_j R(r_ij) · [Y(r̂_ij) ⊗ h_j], channel by channel.
 
-A path (l₁, l₂, l₃) couples features of degree l₁ with harmonics of degree l₂ to l₃; each has its
-own radial function for each channel. Results are ordered by l₃, then component m₃, then path, so
-that a linear layer over all paths to l₃ is one matrix product.
+A path (i, l₂, o) couples the features at place i with harmonics of degree l₂ to the results at
+place o; each has its own radial function for each channel. Results are ordered by place, then
+component m₃, then path, so that a linear layer over all paths to one place is one matrix product.
 
 Two forms of the same sum: pairs in a list (training), and pairs in rows of one atom each
 (`Batch.width`, dynamics), where the sum over neighbours and the harmonics is one batched matrix
 product and Clebsch–Gordan coefficients act on atoms.
 
 Source: Thomas et al., arXiv:1802.08219 (2018); Batatia et al., NeurIPS 35, 11423 (2022), eq. 8.
-Checked: tests/potentials/blocks/test_convolution.py.
+Checked: tests/potentials/blocks/test_convolution.py, with both parities in
+tests/potentials/native/test_nequip.py.
 """
 
 import functools
@@ -41,23 +42,20 @@ def convolution_paths(inputs: tuple[int, ...], highest: int) -> tuple[Path, ...]
 
 
 @dataclass(frozen=True)
-class Convolution:
+class PathConvolution:
     """Attributes:
-    inputs: degrees of the features, ascending.
-    highest: degree of harmonics and results.
+    inputs, outputs: degrees of the features and of the results, place by place.
+    paths: (place among the inputs, degree of the harmonics, place among the outputs), in the order
+        of radial functions, ascending by the first.
     """
 
     inputs: tuple[int, ...]
-    highest: int
+    outputs: tuple[int, ...]
+    paths: tuple[Path, ...]
 
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """In the order of radial functions."""
-        return convolution_paths(self.inputs, self.highest)
-
-    def paths_to(self, degree: int) -> int:
-        """Number of paths with this l₃."""
-        return sum(third == degree for *_, third in self.paths)
+    def paths_to(self, place: int) -> int:
+        """Number of paths to the results at this place."""
+        return sum(out == place for *_, out in self.paths)
 
     def __call__(
         self,
@@ -66,11 +64,11 @@ class Convolution:
         radial: Float[Array, "pairs functions"],
         features: Sequence[Float[Array, "atoms _ channels"]],
     ) -> tuple[Float[Array, "atoms orders _"], ...]:
-        """For each l₃, components along the second axis, paths × channels along the third.
+        """For each place, components along the second axis, paths × channels along the third.
 
         Args:
             radial: zero beyond the cut-off; columns: paths × channels.
-            features: of each degree in `inputs`.
+            features: place by place.
         """
         plan = _plan(self)
         channels = features[0].shape[2]
@@ -80,8 +78,8 @@ class Convolution:
         else:
             summed = _in_rows(plan, batch, harmonics, products)
         parts, at = [], 0
-        for degree in range(self.highest + 1):
-            count = self.paths_to(degree)
+        for place, degree in enumerate(self.outputs):
+            count = self.paths_to(place)
             size = (2 * degree + 1) * count
             block = summed[:, at : at + size]
             parts.append(block.reshape(-1, 2 * degree + 1, count * channels))
@@ -98,13 +96,47 @@ class Convolution:
         channels = features[0].shape[2]
         functions = radial.reshape(radial.shape[0], -1, channels)
         parts, at = [], 0
-        for degree, values in zip(self.inputs, features):
-            count = sum(first == degree for first, *_ in self.paths)
+        for place, values in enumerate(features):
+            count = sum(first == place for first, *_ in self.paths)
             rows = values.reshape(values.shape[0], -1)[batch.neighbours]  # whole rows: fast
             near = rows.reshape(-1, *values.shape[1:])
             parts.append(outer(functions[:, at : at + count], near))
             at += count
         return jnp.concatenate(parts, axis=1)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """All paths that keep parity between features of parity (-1)ˡ, one of each degree.
+
+    Attributes:
+        inputs: degrees of the features, ascending.
+        highest: degree of harmonics and results, which are of all degrees up to it.
+    """
+
+    inputs: tuple[int, ...]
+    highest: int
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """(l₁, l₂, l₃) in the order of radial functions."""
+        return convolution_paths(self.inputs, self.highest)
+
+    def paths_to(self, degree: int) -> int:
+        """Number of paths with this l₃."""
+        return sum(third == degree for *_, third in self.paths)
+
+    def __call__(
+        self,
+        batch: Batch,
+        harmonics: Float[Array, "harmonics pairs"],
+        radial: Float[Array, "pairs functions"],
+        features: Sequence[Float[Array, "atoms _ channels"]],
+    ) -> tuple[Float[Array, "atoms orders _"], ...]:
+        """As `PathConvolution`; results by l₃."""
+        places = tuple((self.inputs.index(i), j, o) for i, j, o in self.paths)
+        general = PathConvolution(self.inputs, tuple(range(self.highest + 1)), places)
+        return general(batch, harmonics, radial, features)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,20 +153,21 @@ class _Plan:
 
 
 @functools.cache
-def _plan(convolution: Convolution) -> _Plan:
+def _plan(convolution: PathConvolution) -> _Plan:
     base, at = {}, 0
-    for degree in range(convolution.highest + 1):
-        base[degree] = at
-        at += (2 * degree + 1) * convolution.paths_to(degree)
+    for place, degree in enumerate(convolution.outputs):
+        base[place] = at
+        at += (2 * degree + 1) * convolution.paths_to(place)
     coupling: list[tuple[int, int, int, float]] = []
     seen, product = dict.fromkeys(base, 0), 0
-    for first, second, third in convolution.paths:
-        count = convolution.paths_to(third)
+    for place, second, out in convolution.paths:
+        first, third = convolution.inputs[place], convolution.outputs[out]
+        count = convolution.paths_to(out)
         coupling += [
-            (base[third] + o * count + seen[third], second * second + j, product + i, c)
+            (base[out] + o * count + seen[out], second * second + j, product + i, c)
             for o, i, j, c in terms_of(real_coupling(first, second, third))
         ]
-        seen[third] += 1
+        seen[out] += 1
         product += 2 * first + 1
     return _Plan(merged(coupling), at, product)
 

@@ -155,13 +155,12 @@ def _radial(module: MaceModule) -> tuple[SplineTable, Float[np.ndarray, "rank fu
     dtype = np.dtype(module.embedding.dtype)
     intervals = SINGLE if dtype == np.float32 else DOUBLE
     knots = np.linspace(0.0, module.cutoff, intervals + 1)
-    places = np.maximum(knots, 1e-6)
     with jax.enable_x64(True):  # differences of neighbouring values must not be rounding
         double = jax.tree.map(
             lambda x: jnp.asarray(x, jnp.float64) if eqx.is_inexact_array(x) else x, module
         )
         values = np.concatenate(
-            [np.asarray(x) for x in double.networks(jnp.asarray(places, jnp.float64))], axis=1
+            [np.asarray(x) for x in double.radial(jnp.asarray(knots, jnp.float64))], axis=1
         )
     left, sizes, right = np.linalg.svd(values, full_matrices=False)
     rank = max(1, int(np.sum(sizes > TOLERANCE[str(dtype)] * sizes[0])))

@@ -7,7 +7,7 @@ Checked: tests/simulation/export/test_compiled.py.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,12 +109,16 @@ class ListKernel:
     """The compiled function of a native potential on a given list of pairs.
 
     Arrays only grow, so that a function is compiled rarely.
+
+    Args:
+        species: atomic numbers of all atoms that may come.
     """
 
-    def __init__(self, potential: NativePotential) -> None:
+    def __init__(self, potential: NativePotential, species: Sequence[int]) -> None:
         self._dtype = potential.dtype
         self._triplets = potential.module.needs_triplets
-        dynamic, static = eqx.partition(potential.module, eqx.is_array)
+        module = potential.module.prepared(tuple(sorted(set(species))))
+        dynamic, static = eqx.partition(module, eqx.is_array)
         self._parameters, tree = jax.tree.flatten(dynamic)
         leaves, static_tree = jax.tree.flatten(static)
         self._compute = _compiled(tree, static_tree, tuple(leaves), self._dtype)
@@ -188,7 +192,7 @@ class CompiledNative:
 
     def __init__(self, potential: NativePotential, structure: Structure) -> None:
         self.builds = 0
-        self._kernel = ListKernel(potential)
+        self._kernel = ListKernel(potential, structure.numbers.tolist())
         self._cutoff = potential.module.cutoff
         self._numbers = structure.numbers
         self._periodic: Bool[np.ndarray, "3"] = structure.periodic

@@ -33,7 +33,7 @@ class Domain:
     def __init__(self, potential: NativePotential, communicator: Any = None) -> None:
         self.builds = 0
         self._potential, self._communicator = potential, communicator
-        self._kernel = ListKernel(potential)
+        self._kernel = ListKernel(potential, potential.module.species)
         self._exchange = Exchange(communicator)
         self._tags = np.zeros(0, np.int64)
         self._own = -1
