@@ -137,7 +137,7 @@ def main() -> None:
             folder = (words.folder or Path(scratch)) / f"{words.model}-{words.epochs}-{seed}"
             rows.append(one(model, settings, parts, folder))
             print(json.dumps({"seed": seed} | rows[-1]), flush=True)
-    for name in ("seconds", "force_rmse", "force_mae", "energy_rmse", "energy_mae"):
+    for name in ("seconds", "valid_force_rmse", "force_rmse", "force_mae", "energy_rmse", "energy_mae"):
         values = [row[name] for row in rows]
         print(f"{name}: mean {np.mean(values):.4g} ({min(values):.4g} – {max(values):.4g})")
     print(f"mace-torch, 600 s of one core: force_rmse {MACE_TORCH}")

@@ -186,7 +186,7 @@ class _Reader:
         return self.chosen("samplers", "sampler", values, path)
 
     def training(self, values: Mapping[str, Any], path: str) -> Training:
-        from karat.training.fit import check_settings
+        from karat.training.fit import check_settings, with_usual
         from karat.training.settings import TrainingSettings
 
         place = where(values, self.file, path)
@@ -194,11 +194,11 @@ class _Reader:
         size = values.get("size")
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
             raise BadInput(f"{place}.size must be a whole number of at least 1, not {size!r}.")
-        settings = values.get("settings") or {}
-        if isinstance(settings, Mapping) and "seed" not in settings:
-            settings = Section({**settings, "seed": self.seed})
-            settings.line = getattr(values.get("settings"), "line", 0)
         chosen = self.chosen("architectures", "model", values, path)
+        settings = values.get("settings") or {}
+        if isinstance(settings, Mapping):
+            settings = Section({"seed": self.seed, **with_usual(chosen.component, settings)})
+            settings.line = getattr(values.get("settings"), "line", 0)
         parsed = self.section(TrainingSettings, settings, f"{path}.settings")
         check_settings(chosen.component, parsed, f"{chosen.name} ({place})")
         return Training(

@@ -300,12 +300,12 @@ def make_settings(
         BadInput: unknown key, a value that does not fit, or settings that the model has no use for.
     """
     from karat.core.components import parse
-    from karat.training.fit import check_settings
+    from karat.training.fit import check_settings, with_usual
     from karat.training.settings import TrainingSettings
 
     if isinstance(task, fine_tuning.Start):
         return fine_tuning.fine_tuning_settings(task.base, values)
-    settings = parse(TrainingSettings, values, "training")
+    settings = parse(TrainingSettings, with_usual(task, values), "training")
     check_settings(task, settings, model or DEFAULT_MODEL)
     return settings
 

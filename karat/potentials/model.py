@@ -51,6 +51,11 @@ class AbstractModel(abc.ABC):
         """
         return self
 
+    def usual_settings(self) -> Mapping[str, Any]:
+        """Settings of the trainer that suit this model better than the trainer's own defaults, for
+        where nothing else is said."""
+        return {}
+
     def search_space(self) -> Mapping[str, str]:
         """What a search of settings varies unless told otherwise: by dotted key, written as for
         `karat train --vary` (``4.0..6.0``, ``[1, 2]``); empty where nothing is worth it."""

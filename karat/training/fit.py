@@ -120,6 +120,11 @@ def note_of(trained: Trained) -> str:
     return f"committee of {trained.members.note} ({trained.stopped_because}){unstable}"
 
 
+def with_usual(model: AbstractModel, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said of the trainer's settings, with the model's own defaults for the rest."""
+    return {**model.usual_settings(), **values}
+
+
 def check_settings(model: AbstractModel, settings: TrainingSettings, name: str) -> None:
     """Refuse settings of the trainer for a model that has no use for them; `seed` is allowed.
 

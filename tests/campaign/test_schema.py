@@ -48,6 +48,14 @@ def test_the_trainer_gets_the_seed_of_the_campaign_unless_it_has_its_own():
     assert own.train[0].settings.seed == 8
 
 
+def test_what_is_not_said_of_the_trainer_is_what_suits_the_model():
+    text = TEXT.replace("model: bpnn", "model: mace").replace("{hidden: [4]}", "{channels: 4}")
+    settings = parse(text).train[0].settings
+    assert (settings.optimiser, settings.epochs, settings.seed) == ("muon", 2, 3)
+    own = parse(text.replace("epochs: 2", "optimiser: adam")).train[0].settings
+    assert own.optimiser == "adam"
+
+
 def test_paths_are_those_beside_the_campaign_file(tmp_path):
     (tmp_path / "c.yaml").write_text(
         "name: x\nsystem: {file: a/b.cif}\nassays: [{assay: cost}]\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from karat.cli.settings import key_values
-from karat.cli.train import read_parts, train
+from karat.cli.train import make_settings, read_parts, train
 from karat.core.errors import BadInput, UnknownKey
 from karat.data.dataset import Dataset, Record
 from karat.data.files import write_dataset
@@ -15,6 +15,7 @@ from karat.potentials.karat_file import load
 from karat.potentials.karat_header import read_header
 from karat.structures.labels import Labels, LevelOfTheory
 from karat.structures.structure import Structure
+from karat.training.settings import TrainingSettings
 
 TINY = ["hidden=[4]", "angular=[]", "radial.count=4"]
 
@@ -62,6 +63,15 @@ def test_a_file_becomes_a_potential_and_json_says_how_good(springs, tmp_path, ca
         train(springs, output, **{**options, "seed": 3})
     train(springs, output, fresh=True, **{**options, "epochs": 2})
     assert "2 epochs done" in capsys.readouterr().out
+
+
+def test_what_is_not_said_is_what_suits_the_model():
+    from karat.potentials.native.mace import Mace
+
+    usual = Mace().usual_settings()
+    found = make_settings(Mace(), {"learning_rate": 0.5}, "mace")
+    assert found == TrainingSettings(**{**usual, "learning_rate": 0.5})
+    assert usual["learning_rate"] != TrainingSettings().learning_rate
 
 
 def test_values_are_yaml_and_keys_nest():

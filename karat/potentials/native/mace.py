@@ -103,6 +103,10 @@ class Mace(AbstractArchitecture):
         if self.average_neighbours is not None and not self.average_neighbours > 0:
             raise BadInput(f"mace.average_neighbours {self.average_neighbours} must be positive.")
 
+    def usual_settings(self) -> Mapping[str, Any]:
+        """Found on acetylacetone by validation errors after 90 s (benchmarks/RESULTS.md)."""
+        return {"optimiser": "muon", "learning_rate": 0.04, "batch_size": 2}
+
     def search_space(self) -> Mapping[str, str]:
         return {
             "cutoff_angstrom": "4.0..6.0",
