@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--model", default="mace")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--own", action="store_true", help="karat's defaults, not mace-torch's")
+    parser.add_argument("--own", action="store_true", help="the preset's settings, not mace-torch's")
     parser.add_argument("--set", nargs="*", default=[], dest="sets")
     parser.add_argument("--setting", nargs="*", default=[])
     parser.add_argument("--folder", type=Path)
@@ -127,7 +127,7 @@ def main() -> None:
     enable_float64()
     prepare_jax(program_folder())  # as `karat train`: compiled programs are kept
     model = parse(ARCHITECTURES.resolve(words.model), key_values(words.sets, "--set"), "model")
-    first = {} if words.own else LIKE_MACE_TORCH
+    first = dict(model.usual_settings()) if words.own else LIKE_MACE_TORCH
     given = first | {"epochs": words.epochs} | key_values(words.setting, "--setting")
     parts = data()
     rows = []

@@ -12,7 +12,7 @@ import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -21,8 +21,38 @@ from karat.data.dataset import Dataset
 from karat.potentials.native_protocol import AbstractNativePotential, NativePotential
 
 
+@dataclass(frozen=True)
+class Card:
+    """What people ask of a model before they choose it (`karat list models`).
+
+    Attributes:
+        paper: authors, journal, volume, page, year.
+        symmetry: ``invariant``: all its features are unchanged by rotation; ``equivariant``: some
+            turn with the structure.
+        reach: ``cut-off``: an atom's energy depends on atoms within it; ``layers``: within as many
+            cut-offs as there are layers; ``molecule``: on all atoms of the molecule.
+        cost: order of magnitude of the time that energies and forces take, µs an atom and step on
+            one CPU core with the preset's size; measured figures: benchmarks/RESULTS.md.
+        tested: where, besides the conformance suite.
+        conservative: whether forces are the gradient of the energy.
+    """
+
+    paper: str
+    symmetry: Literal["invariant", "equivariant"]
+    reach: Literal["cut-off", "layers", "molecule"]
+    cost: Literal["1 µs", "10 µs", "100 µs", "1 ms", "10 ms"]
+    tested: str
+    conservative: bool = True
+
+
 class AbstractModel(abc.ABC):
-    """A frozen dataclass whose fields are the hyper-parameters; all are written to the file."""
+    """A frozen dataclass whose fields are the hyper-parameters; all are written to the file.
+
+    Attributes:
+        card: what it is, for those who choose; `None` where its author has not said.
+    """
+
+    card: ClassVar[Card | None] = None
 
     @abc.abstractmethod
     def frame(

@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from karat.cli import main as module
 from karat.core.errors import BadInput, CalculationFailed
+from karat.potentials.native.catalogue import ARCHITECTURES
 
 HEAVY = ("jax", "numpy", "rdkit", "openmm", "pyscf", "ase", "scipy", "pydantic", "yaml", "plotly")
 
@@ -139,3 +141,23 @@ def test_list_and_schema_speak_json(monkeypatch, capsys):
     assert "did you mean 'potentials'" in err
     code, out, _ = call(monkeypatch, capsys, "schema")
     assert json.loads(out)["title"] == "karat campaign"
+
+
+def test_models_come_with_their_cards(monkeypatch, capsys):
+    """Every architecture of karat's own says what it is; where it is tested exists."""
+    code, out, err = call(monkeypatch, capsys, "list", "models", "--json")
+    assert (code, err) == (0, "")
+    cards = json.loads(out)
+    assert cards.keys() == set(ARCHITECTURES.names())
+    root = Path(__file__).parents[2]
+    for name, card in cards.items():
+        assert "problem" not in card, name
+        places = [word.strip(",") for word in card["tested"].split() if "/" in word]
+        assert places, name
+        assert all((root / place).exists() for place in places), card["tested"]
+    code, out, _ = call(monkeypatch, capsys, "list", "models")
+    assert code == 0
+    for name, card in cards.items():
+        line = next(text for text in out.splitlines() if text.startswith(name + " "))
+        assert card["paper"] in line
+        assert ("NON-CONSERVATIVE" in line) is not card["conservative"]

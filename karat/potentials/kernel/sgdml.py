@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ from karat.potentials.kernel.sgdml_solve import (
     validation_errors,
 )
 from karat.potentials.kernel.sigma_search import SigmaTable, climb
-from karat.potentials.model import AbstractSolvedModel, Solved, Stage
+from karat.potentials.model import AbstractSolvedModel, Card, Solved, Stage
 from karat.potentials.native_protocol import AbstractNativePotential, NativePotential
 
 GRID = (5.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0, 56.0, 80.0, 112.0)
@@ -61,6 +61,14 @@ class Sgdml(AbstractSolvedModel):
         calibration_structures: so many validation structures scale the posterior deviations; 0
             for none.
     """
+
+    card: ClassVar[Card | None] = Card(
+        paper="Chmiela et al., Nat. Commun. 9, 3887 (2018)",
+        symmetry="invariant",
+        reach="molecule",
+        cost="10 µs",
+        tested="tests/potentials/kernel/, against sgdml",
+    )
 
     sigma: float | None = None
     sigma_grid: tuple[float, ...] = GRID

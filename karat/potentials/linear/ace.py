@@ -7,6 +7,7 @@ errors.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -20,6 +21,7 @@ from karat.potentials.linear.ace_pairs import AceShape
 from karat.potentials.linear.model import AbstractLinearModel, ZblTerm
 from karat.potentials.linear.regression import Regression
 from karat.potentials.linear.spacing import CUTOFF_SPACINGS, close_packed_spacing
+from karat.potentials.model import Card
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,14 @@ class Ace(AbstractLinearModel):
         zbl: repulsion underneath, or `None`.
         regression: how coefficients are found.
     """
+
+    card: ClassVar[Card | None] = Card(
+        paper="Drautz, Phys. Rev. B 99, 014104 (2019)",
+        symmetry="invariant",
+        reach="cut-off",
+        cost="100 µs",
+        tested="tests/potentials/linear/, tests/peers/test_ace_jax.py, benchmarks/linear_ace.py",
+    )
 
     spacing_angstrom: Mapping[str, float] = field(default_factory=dict)
     cutoff_angstrom: float | None = None

@@ -5,6 +5,7 @@ Checked: tests/potentials/linear/test_snap.py.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax.numpy as jnp
 from ase.data import chemical_symbols
@@ -16,6 +17,7 @@ from karat.potentials.linear.posterior import Posterior
 from karat.potentials.linear.regression import Regression
 from karat.potentials.linear.snap_module import SnapModule, feature_count
 from karat.potentials.linear.snap_settings import SnapSettings
+from karat.potentials.model import Card
 from karat.potentials.precision import require
 
 
@@ -38,6 +40,14 @@ class Snap(AbstractLinearModel):
         zbl: repulsion underneath, or `None`.
         regression: how coefficients are found.
     """
+
+    card: ClassVar[Card | None] = Card(
+        paper="Thompson et al., J. Comput. Phys. 285, 316 (2015)",
+        symmetry="invariant",
+        reach="cut-off",
+        cost="100 µs",
+        tested="tests/potentials/linear/, against LAMMPS",
+    )
 
     twojmax: int = 8
     rcutfac: float = 4.9

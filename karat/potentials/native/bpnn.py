@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -20,6 +20,7 @@ from karat.core.errors import BadInput
 from karat.data.dataset import Dataset
 from karat.potentials.analytic.pairwise import species_index
 from karat.potentials.batch import Batch
+from karat.potentials.model import Card
 from karat.potentials.native.acsf import (
     MAX_CUTOFF,
     MAX_FUNCTIONS,
@@ -115,6 +116,14 @@ class Bpnn(AbstractArchitecture):
         hidden: widths of the hidden layers of each element's network.
         activation: of the hidden layers.
     """
+
+    card: ClassVar[Card | None] = Card(
+        paper="Behler, Parrinello, Phys. Rev. Lett. 98, 146401 (2007)",
+        symmetry="invariant",
+        reach="cut-off",
+        cost="10 µs",
+        tested="tests/potentials/native/test_bpnn.py, symmetry functions against dscribe",
+    )
 
     cutoff_angstrom: float = 5.0
     cutoff_function: CutoffFunction = "cosine"

@@ -7,7 +7,7 @@ Checked: tests/potentials/native/test_mace.py.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -20,11 +20,19 @@ from karat.data.dataset import Dataset
 from karat.potentials.blocks.contraction import Contraction
 from karat.potentials.blocks.contraction import paths as contraction_paths
 from karat.potentials.blocks.convolution import Convolution
-from karat.potentials.model import named_arrays
+from karat.potentials.model import Card, named_arrays
 from karat.potentials.native.architecture import AbstractArchitecture, ParameterGroup
 from karat.potentials.native.mace_module import MaceLayer, MaceModule
 from karat.potentials.native.scales import mean_neighbours, output_scale
 from karat.potentials.native_protocol import AbstractNativePotential
+
+MACE_CARD = Card(
+    paper="Batatia et al., NeurIPS 35, 11423 (2022)",
+    symmetry="equivariant",
+    reach="layers",
+    cost="100 µs",
+    tested="tests/potentials/external/mace_torch/, against mace-torch",
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,8 @@ class Mace(AbstractArchitecture):
             interactions) instead of `average_neighbours`.
         repulsion: repulsion of nuclei underneath (pair_repulsion).
     """
+
+    card: ClassVar[Card | None] = MACE_CARD
 
     cutoff_angstrom: float = 5.0
     channels: int = 32
@@ -261,6 +271,7 @@ class MacePaper(Mace):
     3,393,808 (2,633,232 with `hidden_degree` 1): radial networks and readouts may differ.
     """
 
+    card: ClassVar[Card | None] = replace(MACE_CARD, cost="1 ms")
     channels: int = 256
     hidden_degree: int = 2
     harmonics_degree: int = 3
