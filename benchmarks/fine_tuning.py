@@ -6,9 +6,9 @@
 
 One potential is trained to rMD17 (PBE/def2-SVP). For each number of labelled structures and each
 seed the same structures of acetylacetone (PBE-D3, 300 K) are then fitted from scratch and by
-naive, frozen and LoRA fine-tuning; a tenth of them chooses the epoch. Errors: RMSE of forces on
-the 300 K test, mean over seeds with Student's t interval; differences to training from scratch are
-paired by seed. Forgetting: force RMSE on rMD17's test structures before and after.
+naive, frozen and LoRA fine-tuning, with as many steps; a tenth of them chooses the epoch. Errors:
+RMSE of forces on the 300 K test, mean over seeds with Student's t interval; differences to training
+from scratch are paired by seed. Forgetting: force RMSE on rMD17's test structures before and after.
 
 Every run's result is kept in FOLDER and not done again; what is interrupted goes on. Another
 FOLDER for other options. Data: KARAT_DATA, by default ../shared/data.
@@ -41,10 +41,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", type=int, default=[50, 200])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--epochs", type=int, default=300)
-    parser.add_argument("--seconds", type=float, help="most seconds of one run")
-    parser.add_argument("--scratch-rate", type=float, default=1e-2, help="learning rate")
-    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of fine-tuning")
+    parser.add_argument("--steps", type=int, default=4000, help="of each run, whatever its size")
+    parser.add_argument("--optimiser", default="muon", help="of fine-tuning; scratch has MACE's")
+    parser.add_argument("--rate", type=float, default=1e-2, help="learning rate of fine-tuning")
     parser.add_argument("--rank", type=int, default=4)
     parser.add_argument("--test", type=int, default=650, help="structures of the AcAc test")
     parser.add_argument("--forgetting", type=int, default=100, help="test structures per molecule")
@@ -60,7 +59,7 @@ def arguments() -> argparse.Namespace:
             "pretraining_epochs": 8,
             "sizes": [20],
             "seeds": 2,
-            "epochs": 6,
+            "steps": 60,
             "rank": 1,
             "test": 40,
             "forgetting": 20,
@@ -110,9 +109,7 @@ def pretrained(options: argparse.Namespace) -> Path:
     )
     train = rmd17(options.molecules, "train", options.per_molecule)
     valid = rmd17(options.molecules, "train", max(4, options.per_molecule // 10), 900)
-    settings = TrainingSettings(
-        epochs=options.pretraining_epochs, learning_rate=options.scratch_rate
-    )
+    settings = TrainingSettings(**model.usual_settings(), epochs=options.pretraining_epochs)
     fitted = fit(model, train, valid, settings, options.folder / "base", teller("base"))
     save(path, fitted.model, fitted.potential, train.digest, fitted.summary)
     return path
@@ -151,16 +148,14 @@ def done(options: argparse.Namespace, base: Path, method: str, size: int, seed: 
     held = max(LEAST_VALID, size // 10)
     parts = (frames.subset(chosen[held:]), frames.subset(chosen[:held]))
     scratch = method == "scratch"
-    settings = TrainingSettings(
-        epochs=options.epochs,
-        max_seconds=options.seconds,
-        learning_rate=options.scratch_rate if scratch else options.rate,
-        seed=seed,
-    )
+    model = architecture_of(read_header(base), base)
+    usual = model.usual_settings()
+    mine = {} if scratch else {"optimiser": options.optimiser, "learning_rate": options.rate}
+    epochs = max(1, round(options.steps * usual["batch_size"] / (size - held)))
+    settings = TrainingSettings(**{**usual, **mine}, epochs=epochs, seed=seed)
     others = {m: rmd17([m], "test", options.forgetting) for m in options.molecules}
     folder = options.folder / name
     if scratch:
-        model = architecture_of(read_header(base), base)
         found = fit(model, *parts, settings, folder, teller(name))
     else:
         tuning = FineTuning(method=method, rank=options.rank, alpha=float(options.rank))
@@ -177,6 +172,7 @@ def done(options: argparse.Namespace, base: Path, method: str, size: int, seed: 
         "energy_rmse": float(np.sqrt(np.mean(energies**2))),
         "seconds": found.seconds,
         "best_epoch": found.best_epoch,
+        "valid_force_rmse": float(found.curve.force_rmse[found.best_epoch - 1]),
         "force_rmse_before": about.get("valid_force_rmse_before_mev_per_angstrom"),
         "parameters_trained": about.get("parameters_trained"),
         "forgetting": {
@@ -235,9 +231,11 @@ def main() -> None:
         names = sorted(options.folder.glob("*-*-*.json"))
         report([json.loads(path.read_text()) for path in names])
         return
+    from karat.campaign.jax_setup import prepare_jax, program_folder
     from karat.core.threads import single_thread
 
     single_thread()
+    prepare_jax(program_folder())
     said = {k: v for k, v in vars(options).items() if k not in ("folder", "report", "methods")}
     said = json.loads(json.dumps({k: v for k, v in said.items() if k not in ("seeds", "sizes")}))
     options.folder.mkdir(parents=True, exist_ok=True)
