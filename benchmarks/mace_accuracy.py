@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--model", default="mace")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--own", action="store_true", help="the preset's settings, not mace-torch's")
+    parser.add_argument("--own", action="store_true", help="settings of the preset's own")
     parser.add_argument("--set", nargs="*", default=[], dest="sets")
     parser.add_argument("--setting", nargs="*", default=[])
     parser.add_argument("--folder", type=Path)
@@ -137,7 +137,8 @@ def main() -> None:
             folder = (words.folder or Path(scratch)) / f"{words.model}-{words.epochs}-{seed}"
             rows.append(one(model, settings, parts, folder))
             print(json.dumps({"seed": seed} | rows[-1]), flush=True)
-    for name in ("seconds", "valid_force_rmse", "force_rmse", "force_mae", "energy_rmse", "energy_mae"):
+    errors_of = ("valid_force_rmse", "force_rmse", "force_mae", "energy_rmse", "energy_mae")
+    for name in ("seconds", *errors_of):
         values = [row[name] for row in rows]
         print(f"{name}: mean {np.mean(values):.4g} ({min(values):.4g} – {max(values):.4g})")
     print(f"mace-torch, 600 s of one core: force_rmse {MACE_TORCH}")
