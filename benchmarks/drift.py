@@ -1,6 +1,6 @@
 """Drift of the total energy in NVE dynamics: five runs of 200 ps, float64 and float32.
 
-    taskset -c 1 .venv/bin/python benchmarks/drift.py --model acac-bpnn.karat --start acac.xyz
+    taskset -c 1 .venv/bin/python benchmarks/drift.py --model acac.karat --start acac.xyz
 
 Stillinger–Weber silicon (64 atoms, 1 fs) and, with --model, a trained potential on a molecule
 (0.5 fs), both from 300 K velocities after 5 ps of Langevin dynamics at 300 K. The five runs go
@@ -97,7 +97,7 @@ def main() -> None:
             drift("Stillinger-Weber Si", silicon, start, 1.0, options.ps)
         if options.model:
             again = load(options.model, dtype)
-            drift("bpnn AcAc", again, from_file(options.start)[0], 0.5, options.ps)
+            drift(options.model.stem, again, from_file(options.start)[0], 0.5, options.ps)
 
 
 if __name__ == "__main__":
