@@ -30,6 +30,10 @@ VERBS = {
     "import": ("karat.cli.import_model:import_model", "A mace-torch model as a .karat file."),
     "environments": ("karat.cli.environments:environments", "Environments of foreign packages."),
     "report": ("karat.cli.report:report", "Render the report of a finished campaign again."),
+    "compress": (
+        "karat.cli.compress:compress",
+        "Tables for DeepPot-SE's networks, verified.",
+    ),
     "list": ("karat.cli.listing:list_members", "Potentials, engines, assays, samplers, models."),
     "doctor": ("karat.cli.doctor:doctor", "What is installed here and works, by trying it."),
 }

@@ -87,8 +87,13 @@ class CommitteeModule(AbstractNativePotential):
         mine: AbstractNativePotential = eqx.combine(jax.tree.map(lambda a: a[index], own), shared)
         return mine
 
+    @property
+    def conservative(self) -> bool:
+        """As its members."""
+        return self.member.conservative
+
     def evaluate(self, batch: Batch) -> Outputs:
-        """Mean atom energies (and charges, where members have them)."""
+        """Mean atom energies (and charges and forces, where members have them)."""
         outputs = self.each(lambda member: member.evaluate(batch))
         mean: Outputs = jax.tree.map(lambda values: jnp.mean(values, axis=0), outputs)
         return mean
@@ -117,8 +122,13 @@ class MeanModule(AbstractNativePotential):
     continuity: int = eqx.field(static=True)
     needs_triplets: bool = eqx.field(static=True)
 
+    @property
+    def conservative(self) -> bool:
+        """As its terms."""
+        return all(term.conservative for term in self.terms)
+
     def evaluate(self, batch: Batch) -> Outputs:
-        """Mean atom energies (and charges, where terms have them)."""
+        """Mean atom energies (and charges and forces, where terms have them)."""
         parts = [term.evaluate(batch) for term in self.terms]
         mean: Outputs = jax.tree.map(lambda *values: sum(values) / len(values), *parts)
         return mean

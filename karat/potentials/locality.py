@@ -18,7 +18,11 @@ def strictly_local(module: AbstractNativePotential) -> bool:
     from karat.potentials.committee_module import CommitteeModule, MeanModule
     from karat.potentials.linear.ace_module import AceModule
     from karat.potentials.linear.snap_module import SnapModule
+    from karat.potentials.native.allegro_module import AllegroModule
+    from karat.potentials.native.ani import AniModule
     from karat.potentials.native.bpnn import BpnnModule
+    from karat.potentials.native.deeppot_compressed import CompressedDeepPot
+    from karat.potentials.native.deeppot_module import DeepPotModule
     from karat.potentials.sum_potential import SumModule
 
     if isinstance(module, CommitteeModule):
@@ -27,8 +31,12 @@ def strictly_local(module: AbstractNativePotential) -> bool:
         return all(strictly_local(term) for term in module.terms)
     known = (
         AceModule,
+        AllegroModule,
+        AniModule,
         BpnnModule,
         BuckinghamModule,
+        CompressedDeepPot,
+        DeepPotModule,
         LennardJonesModule,
         MorseModule,
         SnapModule,

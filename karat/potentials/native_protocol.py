@@ -32,10 +32,13 @@ class Outputs(eqx.Module):
     Attributes:
         atom_energies: eV, exactly zero on padding; without reference energies.
         charges: e, where it has them.
+        forces: eV/Å, exactly zero on padding, of a potential that is not `conservative`; else
+            `None`, and forces are derived.
     """
 
     atom_energies: Float[Array, "atoms"]
     charges: Float[Array, "atoms"] | None = None
+    forces: Float[Array, "atoms 3"] | None = None
 
 
 class Derived(eqx.Module):
@@ -44,7 +47,8 @@ class Derived(eqx.Module):
     Attributes:
         energies: eV, without reference energies.
         forces: eV/Å.
-        stress: (1/V) ∂E/∂ε, eV/Å³; meaningful for systems periodic in three directions.
+        stress: (1/V) ∂E/∂ε, eV/Å³; meaningful for systems periodic in three directions; NaN
+            where forces are not the gradient: it is refused before (`Traits.quantities`).
     """
 
     energies: Float[Array, "systems"]
@@ -72,6 +76,11 @@ class AbstractNativePotential(eqx.Module):
     def evaluate(self, batch: Batch) -> Outputs:
         """Atom energies in eV (exactly zero on padding), and what else the potential has."""
 
+    @property
+    def conservative(self) -> bool:
+        """Whether forces are the gradient of the energy; else `evaluate` gives them."""
+        return True
+
     def prepared(self, species: tuple[int, ...]) -> "AbstractNativePotential":
         """The same function to rounding, arranged for many evaluations with fixed parameters, as
         in dynamics, of structures of these elements; itself where there is nothing to gain."""
@@ -94,7 +103,8 @@ def derive(potential: AbstractNativePotential, batch: Batch) -> Derived:
     """Energies, forces and stress of a batch from one backward pass over the edge vectors.
 
     With g_p = ∂E/∂v_p of pair p = (i → j), v = r_j - r_i: F_i = Σ_{p from i} g_p - Σ_{p to i} g_p
-    and σ = (1/V) Σ_p v_p ⊗ g_p, symmetrised (rotation invariance makes it symmetric).
+    and σ = (1/V) Σ_p v_p ⊗ g_p, symmetrised (rotation invariance makes it symmetric). Forces that
+    the potential itself gives are taken as they are.
 
     Source: Knuth et al., Comput. Phys. Commun. 190, 33 (2015).
     """
@@ -104,6 +114,12 @@ def derive(potential: AbstractNativePotential, batch: Batch) -> Derived:
         return jnp.sum(outputs.atom_energies), outputs
 
     gradient, outputs = jax.grad(total, has_aux=True)(batch.vectors)
+    energies = jax.ops.segment_sum(
+        outputs.atom_energies, batch.system, num_segments=batch.systems, indices_are_sorted=True
+    )
+    if outputs.forces is not None:  # the gradient is not used: compiled, it is not computed
+        stress = jnp.full((batch.systems, 3, 3), jnp.nan, batch.vectors.dtype)
+        return Derived(energies=energies, forces=outputs.forces, stress=stress, outputs=outputs)
     gradient = jnp.where(batch.pair_mask[:, None], gradient, 0)
     forces = batch.sum_pairs(gradient) - jax.ops.segment_sum(
         gradient, batch.neighbours, num_segments=batch.atoms
@@ -112,9 +128,6 @@ def derive(potential: AbstractNativePotential, batch: Batch) -> Derived:
         atom_virials(batch, gradient), batch.system, num_segments=batch.systems
     )
     stress = 0.5 * (virial + jnp.swapaxes(virial, 1, 2)) / batch.volume[:, None, None]
-    energies = jax.ops.segment_sum(
-        outputs.atom_energies, batch.system, num_segments=batch.systems, indices_are_sorted=True
-    )
     return Derived(energies=energies, forces=forces, stress=stress, outputs=outputs)
 
 
@@ -174,11 +187,13 @@ class NativePotential(AbstractPotential):
             if isinstance(module, AbstractMoleculePotential)
             else None
         )
+        plain: tuple[Quantity, ...] = ("energy", "forces")
         return Traits(
             species=module.species,
             periodic=atoms is None,
             molecules=True,
-            quantities=("energy", "forces") if atoms else ("energy", "forces", "stress"),
+            quantities=plain if atoms or not module.conservative else (*plain, "stress"),
+            conservative=module.conservative,
             cutoff=None if atoms else module.cutoff,
             fixed_atoms=atoms is not None,
             atoms=atoms,

@@ -64,13 +64,16 @@ class SumPotential(AbstractPotentialComponent):
 
 
 def add_potentials(potentials: Sequence[AbstractPotential]) -> AbstractPotential:
-    """One potential that is the sum; native (`NativePotential`) where all of them are.
+    """One potential that is the sum; native (`NativePotential`) where all of them are, with forces
+    that are gradients.
 
     Raises:
         BadInput: no element that all know, or native terms of different precision.
     """
     species = _common_species(potentials)
-    natives = [p for p in potentials if isinstance(p, NativePotential)]
+    natives = [
+        p for p in potentials if isinstance(p, NativePotential) and p.module.conservative
+    ]  # forces that are no gradient are added to the others' on the host
     if len(natives) < len(potentials):
         return SummedPotential(tuple(potentials))
     precisions = sorted({str(p.dtype) for p in natives})

@@ -44,6 +44,11 @@ class LoraModule(AbstractNativePotential):
     continuity: int = eqx.field(static=True)
     needs_triplets: bool = eqx.field(static=True)
 
+    @property
+    def conservative(self) -> bool:
+        """As the base."""
+        return self.base.conservative
+
     def evaluate(self, batch: Batch) -> Outputs:
         return self.merged().evaluate(batch)
 

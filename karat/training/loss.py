@@ -33,12 +33,14 @@ Terms = tuple[Float[Array, "systems"], Float[Array, "atoms 3"], Float[Array, "sy
 
 
 def batch_errors(derived: Derived, targets: Targets, volume: Float[Array, "systems"]) -> Terms:
-    """Errors of energies per atom, force components and virials per atom; zero on padding and
-    where a label is missing."""
+    """Errors of energies per atom, force components and virials per atom; zero on padding, where
+    a label is missing, and of virials of a potential that has none."""
     energy = jnp.where(
         targets.system_mask, (derived.energies - targets.energy) / targets.atoms, 0.0
     )
     force = jnp.where(targets.force_mask[:, None], derived.forces - targets.forces, 0.0)
+    if derived.outputs.forces is not None:  # not the gradient of the energy: there is no stress
+        return energy, force, jnp.zeros_like(targets.stress)
     per_atom = (volume / targets.atoms)[:, None, None]
     virial = (derived.stress - targets.stress) * per_atom
     return energy, force, jnp.where(targets.stress_mask[:, None, None], virial, 0.0)

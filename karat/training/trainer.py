@@ -150,6 +150,7 @@ def train(
     state, fixed, journal = _start(architecture, train, settings, found, digest)
     if predicted is None:
         module = eqx.combine(state.parameters, fixed)
+        check_forces(module, settings)
         first, second = (_graphs(module, data, references, settings) for data in (train, valid))
         told = (checkpoint_seconds, progress, stage, Members.of(settings, first), foreseen)
         choose = make_choice(fixed, references, train.level, valid, settings)
@@ -348,3 +349,20 @@ def check_data(train: Dataset, valid: Dataset, settings: TrainingSettings) -> No
             f"stress_weight is {stress_weight:g}, but no training structure has a stress. "
             "Set it to 0, or label periodic structures with stress."
         )
+
+
+def check_forces(module: AbstractNativePotential, settings: TrainingSettings) -> None:
+    """Refuse settings that a potential whose forces are not a gradient cannot be trained with.
+
+    Raises:
+        BadInput: a weight of stresses, which it does not have, or none of forces, which its
+            energies do not determine.
+    """
+    _, force_weight, stress_weight = settings.largest_weights
+    if module.conservative or (force_weight > 0 and stress_weight == 0):
+        return
+    raise BadInput(
+        f"force_weight is {force_weight:g} and stress_weight {stress_weight:g}, but the model "
+        "predicts forces that are not the gradient of its energy, and no stress. Set a positive "
+        "force_weight and no stress_weight, or train the model with derived forces."
+    )

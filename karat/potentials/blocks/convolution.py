@@ -193,3 +193,19 @@ def _in_rows(
     moments = moments.reshape(batch.atoms, count * plan.products, channels)
     terms = tuple((o, j * plan.products + i, c) for o, j, i, c in plan.coupling)
     return combine(moments, terms, plan.results)
+
+
+def moments(
+    batch: Batch, harmonics: Float[Array, "harmonics pairs"], functions: Float[Array, "pairs _"]
+) -> Float[Array, "atoms harmonics _"]:
+    """Σ over neighbours of harmonics × functions."""
+    count = harmonics.shape[0]
+    if batch.width is None:
+        products = harmonics.T[:, :, None] * functions[:, None, :]
+        summed = jax.ops.segment_sum(
+            products.reshape(functions.shape[0], -1), batch.centers, num_segments=batch.atoms
+        )
+        return summed.reshape(batch.atoms, count, -1)
+    around = jnp.swapaxes(harmonics.reshape(count, batch.atoms, batch.width), 0, 1)
+    near = functions.reshape(batch.atoms, batch.width, -1)
+    return jnp.matmul(around, near, precision="highest")

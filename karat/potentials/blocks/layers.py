@@ -9,7 +9,7 @@ Checked: tests/potentials/blocks/test_layers.py.
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -58,7 +58,7 @@ class Dense(eqx.Module):
 
 def dense(array: Callable[..., Array], inputs: int, outputs: int) -> Dense:
     """A layer; `array` makes an array of a shape (`native/drawing.py`)."""
-    return Dense(array(inputs, outputs), cast(Array, jnp.zeros_like(array(outputs))))
+    return Dense(array(inputs, outputs), jnp.zeros_like(array(outputs)))
 
 
 def dense_layers(array: Callable[..., Array], widths: Sequence[int]) -> tuple[Dense, ...]:

@@ -43,15 +43,17 @@ def paths_between(
     )
 
 
-def live_kinds(layers: int, highest: int, both: bool) -> tuple[tuple[Kind, ...], ...]:
+def live_kinds(
+    layers: int, highest: int, both: bool, start: tuple[Kind, ...] = (SCALAR,)
+) -> tuple[tuple[Kind, ...], ...]:
     """Kinds before the first of so many layers, between them and after the last, where the first
-    is given even scalars only and only even scalars of the last are used.
+    is given `start` and only even scalars of the last are used.
 
     Left out is what products with harmonics up to `highest` cannot reach from the one end or what
     they cannot take to the other: such features would be zero, or would change nothing.
     """
     everything = kinds_up_to(highest, both)
-    found: list[tuple[Kind, ...]] = [(SCALAR,)]
+    found: list[tuple[Kind, ...]] = [start]
     for layer in range(layers):
         allowed = everything if layer < layers - 1 else (SCALAR,)
         found.append(_linked(allowed, found[-1], highest))

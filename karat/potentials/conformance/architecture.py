@@ -62,8 +62,15 @@ def random_potential(
 ) -> NativePotential:
     """The architecture with random parameters, sized by these structures."""
     data = random_dataset(structures)
-    module = architecture.completed(data).initialise(data, jax.random.key(seed), dtype)
+    module = _completed(architecture, data).initialise(data, jax.random.key(seed), dtype)
     return NativePotential(module, dict.fromkeys(data.species, ENERGY), dtype=dtype)
+
+
+def _completed(architecture: AbstractArchitecture, data: Dataset) -> AbstractArchitecture:
+    full = architecture.completed(data)
+    if not isinstance(full, AbstractArchitecture):
+        raise Violation(f"completed() gave a {type(full).__name__}, no architecture")
+    return full
 
 
 def skeleton_is_shape(
@@ -71,7 +78,7 @@ def skeleton_is_shape(
 ) -> None:
     """`skeleton` has the shapes and precisions of what `initialise` makes."""
     data = random_dataset(structures)
-    full = architecture.completed(data)
+    full = _completed(architecture, data)
     for dtype in ("float32", "float64"):
         made = named_arrays(full.initialise(data, jax.random.key(0), dtype))
         shapes = named_arrays(full.skeleton(data.species, dtype))
@@ -99,15 +106,17 @@ def seeded(
 def parameters_are_live(
     architecture: AbstractArchitecture, structures: Sequence[Structure], folder: Path
 ) -> None:
-    """Energies depend on every array that the trainer may change, and on no array's NaN."""
+    """Energies, or forces that the potential itself gives, depend on every array that the trainer
+    may change, and on no array's NaN."""
     potential = random_potential(architecture, structures)
     batch = potential.batch(structures)
     free, fixed = eqx.partition(potential.module, architecture.trainable(potential.module))
 
     def total(parameters: AbstractNativePotential) -> jax.Array:
         # squares: the gradient of a plain sum over atoms may vanish by symmetry
-        energies = eqx.combine(parameters, fixed).evaluate(batch).atom_energies
-        return jnp.sum(energies * energies)
+        outputs = eqx.combine(parameters, fixed).evaluate(batch)
+        given = 0.0 if outputs.forces is None else jnp.sum(outputs.forces * outputs.forces)
+        return jnp.sum(outputs.atom_energies * outputs.atom_energies) + given
 
     for name, gradient in named_arrays(jax.jit(jax.grad(total))(free)).items():
         if not np.all(np.isfinite(gradient)):
@@ -121,7 +130,7 @@ def groups_cover(
 ) -> None:
     """Every trainable array is in exactly one parameter group; matrices are matrices."""
     data = random_dataset(structures)
-    full = architecture.completed(data)
+    full = _completed(architecture, data)
     module = full.initialise(data, jax.random.key(0), "float32")
     arrays = named_arrays(eqx.filter(module, full.trainable(module)))
     groups = full.parameter_groups(module)
@@ -148,7 +157,8 @@ def file_keeps_all(
     path = folder / "potential.karat"
     save(path, architecture.completed(data), potential, data.digest, {})
     before, after = (p.predict(structures[:1])[0] for p in (potential, load(path, "float64")))
-    if before.energy != after.energy or not np.array_equal(before.forces, after.forces):
+    first, second = np.asarray(before.forces), np.asarray(after.forces)
+    if before.energy != after.energy or not np.array_equal(first, second):
         raise Violation(f"energy before {before.energy} eV, read back {after.energy} eV")
 
 

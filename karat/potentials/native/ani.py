@@ -7,9 +7,9 @@ Checked: tests/potentials/native/test_ani.py; tests/peers/test_torchani.py.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -22,16 +22,25 @@ from karat.data.dataset import Dataset
 from karat.potentials.analytic.pairwise import species_index
 from karat.potentials.batch import Batch, make_batch
 from karat.potentials.blocks.layers import celu
-from karat.potentials.native.ani_aev import Aev
+from karat.potentials.model import Card
+from karat.potentials.native.ani_aev import MOST, Aev
 from karat.potentials.native.architecture import AbstractArchitecture, ParameterGroup
 from karat.potentials.native.drawing import ArrayMaker, drawn, in_shape
 from karat.potentials.native.scales import mean_neighbours, output_scale
 from karat.potentials.native_protocol import AbstractNativePotential, Outputs
+from karat.structures.neighbours import neighbour_pairs
 
 STRUCTURES_COUNTED = 200
 """Structures from which mean and spread of environment vectors are taken, evenly thinned out."""
 FLOOR = 1e-2
 """Smallest spread that is divided by, relative to the element's largest."""
+ANI_CARD = Card(
+    paper="Smith et al., Chem. Sci. 8, 3192 (2017)",
+    symmetry="invariant",
+    reach="cut-off",
+    cost="10 µs",
+    tested="tests/peers/test_torchani.py, against torchani",
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,11 @@ class Ani(AbstractArchitecture):
         zeta: sharpness in the angle.
         sections: angles on which functions are centred.
         hidden: widths of the hidden layers of each element's network.
+        angular_neighbours: neighbours within the angular cut-off that atoms seldom exceed: a matter
+            of speed only; `None`: the most in the training data.
     """
+
+    card: ClassVar[Card | None] = ANI_CARD
 
     cutoff_angstrom: float = 5.2
     angular_cutoff_angstrom: float = 3.5
@@ -62,6 +75,7 @@ class Ani(AbstractArchitecture):
     zeta: float = 32.0
     sections: int = 8
     hidden: tuple[int, ...] = (64, 64, 32)
+    angular_neighbours: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.cutoff_angstrom <= 20:
@@ -85,9 +99,24 @@ class Ani(AbstractArchitecture):
                 raise BadInput(f"ani.{name} {getattr(self, name)} must lie in 1…64.")
         if not 1 <= len(self.hidden) <= 8 or not all(1 <= n <= 4096 for n in self.hidden):
             raise BadInput(f"ani.hidden {list(self.hidden)}: 1 to 8 widths of 1…4096.")
+        if self.angular_neighbours is not None and not 2 <= self.angular_neighbours <= MOST:
+            raise BadInput(
+                f"ani.angular_neighbours {self.angular_neighbours} must lie in 2…{MOST}."
+            )
+
+    def completed(self, training: Dataset) -> "Ani":
+        if self.angular_neighbours is not None:
+            return self
+        most = 2
+        for record in training:
+            pairs = neighbour_pairs(record.structure, self.angular_cutoff_angstrom)
+            most = max(most, int(np.bincount(pairs.centers, minlength=1).max()))
+        return replace(self, angular_neighbours=min(most, MOST))
 
     def descriptor(self, species: tuple[int, ...]) -> Aev:
         """The environment vectors for these elements."""
+        if self.angular_neighbours is None:
+            raise BadInput("ani.angular_neighbours is not known; call completed(training) first.")
         return Aev(
             cutoff=float(self.cutoff_angstrom),
             angular_cutoff=float(self.angular_cutoff_angstrom),
@@ -98,6 +127,7 @@ class Ani(AbstractArchitecture):
             angular_count=self.angular_count,
             zeta=float(self.zeta),
             sections=self.sections,
+            places=self.angular_neighbours,
             species=species,
         )
 
@@ -163,12 +193,16 @@ class Ani(AbstractArchitecture):
 class Ani1x(Ani):
     """Constants of ANI-1x, and for all elements the widths of its widest network, hydrogen's."""
 
+    card: ClassVar[Card | None] = ANI_CARD
+
     hidden: tuple[int, ...] = (160, 128, 96)
 
 
 @dataclass(frozen=True)
 class Ani2x(Ani):
     """Constants of ANI-2x, and for all elements the widths of its widest network, hydrogen's."""
+
+    card: ClassVar[Card | None] = ANI_CARD
 
     cutoff_angstrom: float = 5.1
     start_angstrom: float = 0.8

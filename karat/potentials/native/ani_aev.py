@@ -1,16 +1,14 @@
 """Atomic environment vectors: radial and angular functions of neighbours, by their elements.
 
-Triplets exist within the angular cut-off only, which holds few of the neighbours. Those are first
-written into a table of a fixed number of places for each atom; the smallest of `PLACES` that holds
-all is chosen at run time, so that results do not depend on it.
+Triplets exist within the angular cut-off only, which holds few of the neighbours. These are first
+written into a table with `places` columns; the rest, where there is one, is summed in a loop that
+is skipped else.
 
 Source: Smith, Isayev, Roitberg, Chem. Sci. 8, 3192 (2017), eqs. 3 and 4, with NeuroChem's factors
 ¼ before radial functions and 0.95 before cos θ.
 Checked: tests/potentials/native/test_ani.py, by plain loops; tests/peers/test_torchani.py.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -25,9 +23,9 @@ from karat.potentials.batch import Batch
 from karat.potentials.blocks.radial import cutoff_function, gaussians
 from karat.potentials.native.acsf_moments import sum_by_element
 
-PLACES = (12, 24, 48, 128)
-"""Neighbours within the angular cut-off for which there may be room; of more (a mean distance near
-1 Å) the environment vector is NaN, which potentials refuse."""
+MOST = 128
+"""Neighbours within the angular cut-off; of more (3.5 Å hold them at a mean distance near 1 Å) the
+environment vector is NaN, which potentials refuse."""
 BEND = 0.95
 """cos θ is multiplied by it, so that the angle has a slope where three atoms stand in line."""
 
@@ -42,6 +40,10 @@ class Near(NamedTuple):
 
     values: Float[Array, "5 places atoms"]
     element: Int[Array, "places atoms"]
+
+    def take(self, places: Int[Array | np.ndarray, "pairs"]) -> "Near":
+        """Those in these places."""
+        return Near(self.values[:, places], self.element[places])
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Aev:
         start: smallest R_s, Å; the others follow in even steps that would reach the cut-off.
         radial_eta, angular_eta: η, 1/Å².
         zeta: ζ.
+        places: neighbours within the angular cut-off that most atoms do not exceed; a matter of
+            speed only.
         species: atomic numbers, ascending.
     """
 
@@ -70,6 +74,7 @@ class Aev:
     angular_count: int
     zeta: float
     sections: int
+    places: int
     species: tuple[int, ...]
 
     @property
@@ -98,58 +103,82 @@ class Aev:
     ) -> Float[Array, "atoms functions"]:
         inside = batch.pair_mask & (distance < self.angular_cutoff)
         counts = batch.sum_pairs(inside.astype(jnp.int32))
-        before = jnp.cumsum(counts) - counts
-        rank = jnp.cumsum(inside.astype(jnp.int32)) - 1 - before[batch.centers]
+        radial_size = len(self.species) * self.radial_count
         decay = cutoff_function(distance, self.angular_cutoff, "cosine")
         unit = batch.vectors / distance[:, None]
         rows = jnp.concatenate([unit, jnp.stack([distance, decay], axis=1)], axis=1)
 
-        def with_room(
-            places: int, rows: Float[Array, "pairs 5"]
-        ) -> Float[Array, "atoms functions"]:
-            kept = inside & (rank < places)
-            slot = jnp.where(kept, rank * batch.atoms + batch.centers, places * batch.atoms)
-            pairs = jnp.arange(rank.size, dtype=jnp.int32)
-            table = jnp.zeros(places * batch.atoms + 1, jnp.int32).at[slot].set(pairs)
-            table = table[:-1].reshape(places, batch.atoms)
-            full = jnp.arange(places, dtype=jnp.int32)[:, None] < counts[None, :]
-            values = jnp.moveaxis(rows[table], 2, 0)
-            values = jnp.concatenate([values[:4], jnp.where(full, values[4], 0.0)[None]])
-            return self._sums(Near(values, element[table]))
-
-        rooms: list[Callable[[Array], Array]] = [partial(with_room, PLACES[0])]
-        # what larger tables would keep for the gradient is computed anew: it is seldom there
-        rooms += [jax.checkpoint(partial(with_room, places)) for places in PLACES[1:]]
+        table = self._table(batch, inside, counts)
+        full = jnp.arange(MOST, dtype=jnp.int32)[:, None] < counts[None, :]
         most = jnp.max(counts)
-        choice = sum((most > places).astype(jnp.int32) for places in PLACES[:-1])
-        found = jax.lax.switch(choice, rooms, rows)
-        return jnp.where(most > PLACES[-1], jnp.nan, found)
 
-    def _sums(self, near: Near) -> Float[Array, "atoms functions"]:
-        """All angular functions, summed over the pairs of an atom's places."""
-        places, atoms = near.element.shape
-        first, second = np.triu_indices(places, 1)
-        a, b = near.values[:, first], near.values[:, second]
+        def near(places: int, rows: Float[Array, "pairs 5"]) -> Near:
+            values = jnp.moveaxis(rows[table[:places]], 2, 0)
+            decay = jnp.where(full[:places], values[4], 0.0)
+            return Near(jnp.concatenate([values[:4], decay[None]]), element[table[:places]])
+
+        @jax.checkpoint
+        def rest(rows: Float[Array, "pairs 5"]) -> Float[Array, "atoms functions"]:
+            every = near(MOST, rows)
+
+            def with_last(total: Array, last: Array) -> tuple[Array, None]:
+                sums = partial(self._with_last, every, last)
+                return total + jax.lax.cond(last < most, sums, lambda: jnp.zeros_like(total)), None
+
+            start = jnp.zeros((batch.atoms, self.size - radial_size), rows.dtype)
+            lasts = jnp.arange(self.places, MOST, dtype=jnp.int32)
+            return jax.lax.scan(jax.checkpoint(with_last), start, lasts)[0]
+
+        few = near(self.places, rows)
+        first, second = np.triu_indices(self.places, 1)
+        found = self._sums(few.take(first), few.take(second))
+        more = jax.lax.cond(most > self.places, rest, lambda _: jnp.zeros_like(found), rows)
+        return jnp.where(most > MOST, jnp.nan, found + more)
+
+    def _table(
+        self, batch: Batch, inside: Bool[Array, "pairs"], counts: Int[Array, "atoms"]
+    ) -> Int[Array, "places atoms"]:
+        """Pairs within the angular cut-off of each atom, in their order; 0 in empty places."""
+        before = jnp.cumsum(counts) - counts
+        rank = jnp.cumsum(inside.astype(jnp.int32)) - 1 - before[batch.centers]
+        slot = jnp.where(
+            inside & (rank < MOST), rank * batch.atoms + batch.centers, MOST * batch.atoms
+        )
+        pairs = jnp.arange(inside.size, dtype=jnp.int32)
+        table = jnp.zeros(MOST * batch.atoms + 1, jnp.int32).at[slot].set(pairs)
+        return table[:-1].reshape(MOST, batch.atoms)
+
+    def _with_last(self, every: Near, last: Int[Array, ""]) -> Float[Array, "atoms functions"]:
+        """Sums over the pairs of place `last` and each one before it."""
+        before = jnp.arange(MOST, dtype=jnp.int32) < last
+        decay = jnp.where(before[:, None], every.values[4], 0.0)
+        first = Near(jnp.concatenate([every.values[:4], decay[None]]), every.element)
+        return self._sums(first, every.take(jnp.full(MOST, last)))
+
+    def _sums(self, first: Near, second: Near) -> Float[Array, "atoms functions"]:
+        """All angular functions, summed over these pairs of neighbours."""
+        a, b = first.values, second.values
         cosine = BEND * (a[0] * b[0] + a[1] * b[1] + a[2] * b[2])
         sine = jnp.sqrt(1 - cosine * cosine)
         mean, weight = 0.5 * (a[3] + b[3]), 2 * a[4] * b[4]
         angles = np.pi * (np.arange(self.sections) + 0.5) / self.sections
-        bends = [
-            weight * self._sharpened(0.5 + (0.5 * math.cos(s)) * cosine + (0.5 * math.sin(s)) * sine)
-            for s in angles
-        ]
+        along, across = (
+            jnp.asarray(0.5 * part, mean.dtype)[:, None, None]
+            for part in (np.cos(angles), np.sin(angles))
+        )
+        bends = weight[None] * self._sharpened(0.5 + along * cosine[None] + across * sine[None])
         shifts = jnp.asarray(self._shifts(self.angular_cutoff, self.angular_count), mean.dtype)
         away = mean[None] - shifts[:, None, None]
         radial = jnp.exp(-self.angular_eta * away * away)
-        own = self._of_pairs(near.element[first], near.element[second]).astype(mean.dtype)
-        left = (own[:, None] * radial[None]).reshape(-1, len(first), atoms)
+        own = self._of_pairs(first.element, second.element).astype(mean.dtype)
+        left = (own[:, None] * radial[None]).reshape(-1, *mean.shape)
         # one small product for each atom: (element pairs × distances) by angles
         found = jnp.matmul(
             jnp.transpose(left, (2, 0, 1)),
-            jnp.transpose(jnp.stack(bends), (2, 1, 0)),
+            jnp.transpose(bends, (2, 1, 0)),
             precision="highest",
         )
-        return found.reshape(atoms, -1)
+        return found.reshape(mean.shape[1], -1)
 
     def _sharpened(self, half: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """(1 + cos(θ − θ_s))/2 to the power ζ; it is never below (1 − 0.95)/2."""

@@ -11,25 +11,21 @@ import dataclasses
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from karat.core.errors import UnknownElement
-from karat.potentials.analytic.pairwise import species_index
 from karat.potentials.batch import Batch
 from karat.potentials.blocks.chebyshev import interpolate, node_distances
 from karat.potentials.blocks.contraction import Contraction
 from karat.potentials.blocks.convolution import Convolution
+from karat.potentials.blocks.elements import by_element, element_rows, rows_of_elements
 from karat.potentials.blocks.harmonics import pair_harmonics
 from karat.potentials.blocks.perceptron import linear, perceptron
 from karat.potentials.blocks.radial import Envelope, bessel
 from karat.potentials.native.mace_pairs import agnesi, repulsion, touching_distances
 from karat.potentials.native_protocol import AbstractNativePotential, Outputs
-
-FEW_ELEMENTS = 6
-"""Up to so many, products with all elements' matrices are taken."""
 
 
 class MaceLayer(eqx.Module):
@@ -83,14 +79,15 @@ class MaceLayer(eqx.Module):
         product = self.product(unrolled)
         stacked = jnp.swapaxes(jnp.concatenate(message, axis=1), 0, 1)
         weights = [
-            _of_elements(product.tree_weights(degree, weight), elements)
+            rows_of_elements(product.tree_weights(degree, weight), elements)
             for degree, weight in zip(self.outputs, self.contraction)
         ]
         results = []
         for degree, found in zip(self.outputs, product(stacked, weights)):
             result = jnp.swapaxes(linear(found, self.out[degree]), 0, 1)
             if self.residual and degree in self.inputs:
-                result = result + by_element(features[degree], self.skip[degree], elements)
+                own = by_element(features[degree], _scaled(self.skip[degree]), elements)
+                result = result + own
             results.append(result)
         return results
 
@@ -147,7 +144,8 @@ class MaceModule(AbstractNativePotential):
             size = self._size(batch, layer, distances, transformed)
             message = [linear(x, w) / size for x, w in zip(summed, layer.mix)]
             if not layer.residual:
-                message = [by_element(x, w, elements) for x, w in zip(message, layer.skip)]
+                skips = zip(message, layer.skip)
+                message = [by_element(x, _scaled(w), elements) for x, w in skips]
             features = layer.contract(message, features, elements)
             energies = energies + self.scale * self.read(index, features[0][:, 0])
         return Outputs(atom_energies=jnp.where(batch.atom_mask, energies, 0.0))
@@ -244,40 +242,9 @@ class MaceModule(AbstractNativePotential):
         return perceptron(scalars, self.last_readout)[:, 0]
 
 
-def element_rows(
-    batch: Batch, species: tuple[int, ...], dtype: jnp.dtype
-) -> Float[Array, "atoms species"]:
-    """1 in the column of each atom's element; padding counts as the first."""
-    return jax.nn.one_hot(species_index(batch.numbers, species), len(species), dtype=dtype)
-
-
-def _of_elements(
-    weights: Float[Array, "species rows channels"], elements: Float[Array, "atoms species"]
-) -> Float[Array, "rows atoms channels"]:
-    """Each atom's own weights."""
-    species, rows, channels = weights.shape
-    flat = jnp.matmul(elements, weights.reshape(species, -1), precision="highest")
-    return jnp.swapaxes(flat.reshape(-1, rows, channels), 0, 1)
-
-
-def by_element(
-    values: Float[Array, "atoms orders channels"],
+def _scaled(
     weights: Float[Array, "species channels channels"],
-    elements: Float[Array, "atoms species"],
-) -> Float[Array, "atoms orders channels"]:
-    """x W_element / √(channels · species).
-
-    Of few elements all products are taken, of which each atom keeps its own: on a CPU one large
-    matrix product is faster than sorting atoms. Of many, each atom's matrix is put together.
-    """
-    species, channels, results = weights.shape
-    if species > FEW_ELEMENTS:
-        flat = weights.reshape(species, -1) * (channels * species) ** -0.5
-        own = jnp.matmul(elements, flat, precision="highest").reshape(-1, channels, results)
-        return jnp.matmul(values, own, precision="highest")
-    together = jnp.swapaxes(weights, 0, 1).reshape(channels, species * results)
-    together = together * (channels * species) ** -0.5
-    atoms, orders, _ = values.shape
-    mixed = jnp.matmul(values.reshape(-1, channels), together, precision="highest")
-    mixed = mixed.reshape(atoms, orders, species, results)
-    return jnp.sum(mixed * elements[:, None, :, None], axis=2)
+) -> Float[Array, "species channels channels"]:
+    """W / √(channels · species)."""
+    species, channels, _ = weights.shape
+    return weights * (channels * species) ** -0.5

@@ -19,10 +19,13 @@ from jaxtyping import Array, Float
 
 from karat.potentials.analytic.pairwise import species_index
 from karat.potentials.batch import Batch
+from karat.potentials.blocks.convolution import moments
+from karat.potentials.blocks.elements import element_rows
 from karat.potentials.blocks.harmonics import pair_harmonics
 from karat.potentials.blocks.perceptron import linear
-from karat.potentials.blocks.splines import SplineTable, spline_table
-from karat.potentials.native.mace_module import MaceModule, element_rows
+from karat.potentials.blocks.splines import SplineTable
+from karat.potentials.blocks.tables import few_functions
+from karat.potentials.native.mace_module import MaceModule
 from karat.potentials.native_protocol import AbstractNativePotential, Outputs
 
 
@@ -78,7 +81,7 @@ class PreparedMace(AbstractNativePotential):
             index = species_index(batch.neighbour_numbers, self.species)
             mine = jax.nn.one_hot(index, count, dtype=few.dtype)
             few = (mine[:, :, None] * few[:, None, :]).reshape(few.shape[0], -1)
-        density = _density(batch, harmonics, few)
+        density = moments(batch, harmonics, few)
         message = []
         for degree, matrix in enumerate(self.first):
             block = density[:, degree * degree : (degree + 1) ** 2]
@@ -91,27 +94,16 @@ class PreparedMace(AbstractNativePotential):
         return message
 
 
-def _density(
-    batch: Batch, harmonics: Float[Array, "harmonics pairs"], functions: Float[Array, "pairs _"]
-) -> Float[Array, "atoms harmonics _"]:
-    """Σ over neighbours of harmonics × functions."""
-    count = harmonics.shape[0]
-    if batch.width is None:
-        products = harmonics.T[:, :, None] * functions[:, None, :]
-        summed = jax.ops.segment_sum(
-            products.reshape(functions.shape[0], -1), batch.centers, num_segments=batch.atoms
-        )
-        return summed.reshape(batch.atoms, count, -1)
-    around = jnp.swapaxes(harmonics.reshape(count, batch.atoms, batch.width), 0, 1)
-    near = functions.reshape(batch.atoms, batch.width, -1)
-    return jnp.matmul(around, near, precision="highest")
-
-
 def prepare(module: MaceModule) -> PreparedMace:
     """`module` arranged for many evaluations; works on the host, in float64 where it matters."""
     dtype = module.embedding.dtype
     with jax.numpy_dtype_promotion("standard"):
-        table, expand = _radial(module)
+        table, expand = few_functions(
+            module,
+            lambda one, distances: jnp.concatenate(one.radial(distances), axis=1),
+            module.cutoff,
+            np.dtype(dtype),
+        )
     first_layer = module.layers[0]
     sent = np.asarray(module.embedding, float) * len(module.species) ** -0.5
     up = np.asarray(first_layer.up[0], float)
@@ -143,26 +135,3 @@ def prepare(module: MaceModule) -> PreparedMace:
         continuity=module.continuity,
         needs_triplets=False,
     )
-
-
-SINGLE, DOUBLE = 1024, 8192
-"""Intervals of the table."""
-TOLERANCE = {"float32": 3e-8, "float64": 1e-13}
-"""Singular values below this part of the largest are left out."""
-
-
-def _radial(module: MaceModule) -> tuple[SplineTable, Float[np.ndarray, "rank functions"]]:
-    dtype = np.dtype(module.embedding.dtype)
-    intervals = SINGLE if dtype == np.float32 else DOUBLE
-    knots = np.linspace(0.0, module.cutoff, intervals + 1)
-    with jax.enable_x64(True):  # differences of neighbouring values must not be rounding
-        double = jax.tree.map(
-            lambda x: jnp.asarray(x, jnp.float64) if eqx.is_inexact_array(x) else x, module
-        )
-        values = np.concatenate(
-            [np.asarray(x) for x in double.radial(jnp.asarray(knots, jnp.float64))], axis=1
-        )
-    left, sizes, right = np.linalg.svd(values, full_matrices=False)
-    rank = max(1, int(np.sum(sizes > TOLERANCE[str(dtype)] * sizes[0])))
-    table = spline_table(knots, left[:, :rank] * sizes[:rank], dtype)
-    return table, right[:rank]

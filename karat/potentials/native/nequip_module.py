@@ -11,16 +11,15 @@ import dataclasses
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from karat.core.errors import UnknownElement
-from karat.potentials.analytic.pairwise import species_index
 from karat.potentials.batch import Batch
 from karat.potentials.blocks.chebyshev import interpolate, node_distances
 from karat.potentials.blocks.convolution import PathConvolution
+from karat.potentials.blocks.elements import by_element, element_rows
 from karat.potentials.blocks.harmonics import pair_harmonics
 from karat.potentials.blocks.parity import Kind, paths_between
 from karat.potentials.blocks.perceptron import linear, perceptron, silu
@@ -30,8 +29,6 @@ from karat.potentials.native_protocol import AbstractNativePotential, Outputs
 TANH_FACTOR = 1.5937334472592695
 """Makes the mean square of tanh of a standard normal variable 1; e3nn's sampled number, as
 `SILU_FACTOR` is."""
-FEW_ELEMENTS = 6
-"""Up to so many, products with all elements' matrices are taken."""
 
 
 class NequipLayer(eqx.Module):
@@ -75,7 +72,8 @@ class NequipLayer(eqx.Module):
         message = list(message)
         shared = [kind for kind in self.inputs if kind in self.outputs]
         for kind, weight in zip(shared, self.connection):
-            own = by_element(features[self.inputs.index(kind)], weight, elements)
+            scaled = weight * weight.shape[1] ** -0.5
+            own = by_element(features[self.inputs.index(kind)], scaled, elements)
             place = self.outputs.index(kind)
             message[place] = message[place] + own
         channels = message[0].shape[2] // (1 + self.gates)
@@ -167,11 +165,18 @@ class NequipModule(AbstractNativePotential):
                 f"nequip: the potential has no element {unknown} (atomic numbers)."
             )
         rows = np.array([self.species.index(z) for z in species])
-        mine = lambda m: (  # noqa: E731
-            m.embedding, m.scale, m.shift, [layer.connection for layer in m.layers]
-        )  # fmt: skip
-        smaller = eqx.tree_at(mine, self, jax.tree.map(lambda x: x[rows], mine(self)))
-        return dataclasses.replace(smaller, species=species)
+        layers = tuple(
+            dataclasses.replace(layer, connection=tuple(w[rows] for w in layer.connection))
+            for layer in self.layers
+        )
+        return dataclasses.replace(
+            self,
+            embedding=self.embedding[rows],
+            layers=layers,
+            scale=self.scale[rows],
+            shift=self.shift[rows],
+            species=species,
+        )
 
     def radial(self, distances: Float[Array, "pairs"]) -> list[Float[Array, "pairs _"]]:
         """Radial functions of each layer, from the networks' values at `radial_nodes` nodes."""
@@ -189,32 +194,3 @@ class NequipModule(AbstractNativePotential):
         envelope = Envelope(self.cutoff, self.envelope_power)(distances)
         basis = bessel(distances, self.frequencies, self.cutoff) * envelope[:, None]
         return [perceptron(basis, layer.radial) for layer in self.layers]
-
-
-def element_rows(
-    batch: Batch, species: tuple[int, ...], dtype: jnp.dtype
-) -> Float[Array, "atoms species"]:
-    """1 in the column of each atom's element; padding counts as the first."""
-    return jax.nn.one_hot(species_index(batch.numbers, species), len(species), dtype=dtype)
-
-
-def by_element(
-    values: Float[Array, "atoms orders channels"],
-    weights: Float[Array, "species channels results"],
-    elements: Float[Array, "atoms species"],
-) -> Float[Array, "atoms orders results"]:
-    """x W_element / √channels.
-
-    Of few elements all products are taken, of which each atom keeps its own: on a CPU one large
-    matrix product is faster than sorting atoms. Of many, each atom's matrix is put together.
-    """
-    species, channels, results = weights.shape
-    weights = weights * channels**-0.5
-    if species > FEW_ELEMENTS:
-        own = jnp.matmul(elements, weights.reshape(species, -1), precision="highest")
-        return jnp.matmul(values, own.reshape(-1, channels, results), precision="highest")
-    together = jnp.swapaxes(weights, 0, 1).reshape(channels, species * results)
-    atoms, orders, _ = values.shape
-    mixed = jnp.matmul(values.reshape(-1, channels), together, precision="highest")
-    mixed = mixed.reshape(atoms, orders, species, results)
-    return jnp.sum(mixed * elements[:, None, :, None], axis=2)

@@ -6,8 +6,8 @@ Checked: tests/potentials/native/test_schnet.py.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -19,12 +19,20 @@ from karat.core.errors import BadInput
 from karat.data.dataset import Dataset
 from karat.potentials.blocks.layers import dense_layers
 from karat.potentials.blocks.radial import CONTINUITY
-from karat.potentials.model import named_arrays
+from karat.potentials.model import Card, named_arrays
 from karat.potentials.native.architecture import AbstractArchitecture, ParameterGroup
 from karat.potentials.native.drawing import ArrayMaker, drawn, in_shape
 from karat.potentials.native.scales import output_scale
 from karat.potentials.native.schnet_module import SchnetInteraction, SchnetModule
 from karat.potentials.native_protocol import AbstractNativePotential
+
+SCHNET_CARD = Card(
+    paper="Schütt et al., J. Chem. Phys. 148, 241722 (2018)",
+    symmetry="invariant",
+    reach="layers",
+    cost="10 µs",
+    tested="schnetpack: tests/peers/test_schnetpack.py",
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class Schnet(AbstractArchitecture):
         activated_filters: whether filter networks end with an activation, as in the papers, or
             not, as in schnetpack.
     """
+
+    card: ClassVar[Card | None] = SCHNET_CARD
 
     cutoff_angstrom: float = 5.0
     channels: int = 64
@@ -134,6 +144,7 @@ class SchnetPaper(Schnet):
     """Six interactions of 64 features, Gaussians every 0.1 Å with γ = 10/Å², as in the papers on
     molecules; there all pairs within 30 Å see each other, here those within 6 Å. See `Schnet`."""
 
+    card: ClassVar[Card | None] = replace(SCHNET_CARD, cost="100 µs")
     cutoff_angstrom: float = 6.0
     interactions: int = 6
     gaussians: int = 61

@@ -11,12 +11,12 @@ from jaxtyping import Array, Float
 
 from karat.potentials.analytic.pairwise import species_index
 from karat.potentials.batch import Batch
-from karat.potentials.blocks.compressed import low_rank_table
 from karat.potentials.blocks.layers import Dense, network, shifted_softplus
 from karat.potentials.blocks.messages import sum_messages
 from karat.potentials.blocks.perceptron import linear
 from karat.potentials.blocks.radial import cutoff_function, gaussians
 from karat.potentials.blocks.splines import SplineTable
+from karat.potentials.blocks.tables import few_functions
 from karat.potentials.native_protocol import AbstractNativePotential, Outputs
 
 
@@ -120,16 +120,17 @@ class PreparedSchnet(AbstractNativePotential):
 
 def prepare(module: SchnetModule) -> PreparedSchnet:
     """`module` arranged for many evaluations."""
-    table, expand = low_rank_table(
+    dtype = np.dtype(module.embedding.dtype)
+    table, expand = few_functions(
         module,
         lambda one, distances: jnp.concatenate(one.filters(distances), axis=1),
         module.cutoff,
-        np.dtype(module.embedding.dtype),
+        dtype,
     )
     return PreparedSchnet(
         module=module,
         table=table,
-        expand=tuple(jnp.split(expand, len(module.interactions), axis=1)),
+        expand=tuple(jnp.split(jnp.asarray(expand, dtype), len(module.interactions), axis=1)),
         species=module.species,
         cutoff=module.cutoff,
         continuity=module.continuity,

@@ -50,14 +50,18 @@ def _whole(
     vectors, inside = _vectors(module, plan, systems, block, wrapped, images)
     neighbours = block[1].reshape(-1)
     batch = _batch(module, plan, systems, block[0], vectors, inside, neighbours, None)
-    atom_energies, gradient = _gradient(module, batch)
-    forces = batch.sum_pairs(gradient) - jax.ops.segment_sum(
-        gradient, neighbours, num_segments=systems.atoms
-    )
+    atom_energies, gradient, direct = _gradient(module, batch)
+    virials = by_system(atom_virials(batch, gradient), systems.system, systems)
+    if direct is None:
+        forces = batch.sum_pairs(gradient) - jax.ops.segment_sum(
+            gradient, neighbours, num_segments=systems.atoms
+        )
+    else:
+        forces, virials = direct, jnp.full_like(virials, jnp.nan)
     return Forces(
         energies=by_system(atom_energies, systems.system, systems),
         forces=jnp.where(systems.real[:, None], forces, 0),
-        virials=by_system(atom_virials(batch, gradient), systems.system, systems),
+        virials=virials,
     )
 
 
@@ -84,7 +88,8 @@ def _in_blocks(
         vectors, inside = _vectors(module, plan, systems, block, wrapped, images)
         elements = systems.numbers[neighbours]
         batch = _batch(module, plan, systems, centers, vectors, inside, neighbours * 0, elements)
-        atom_energies, gradient = _gradient(module, batch)
+        atom_energies, gradient, direct = _gradient(module, batch)
+        assert direct is None  # no strictly local potential has such forces
         pushed = pushed.at[neighbours].add(-gradient)
         system = systems.system[centers]
         return pushed, (
@@ -153,14 +158,17 @@ def _batch(
     )
 
 
-def _gradient(module: AbstractNativePotential, batch: Batch) -> tuple[Array, Array]:
-    """Atom energies and ∂E/∂v of each pair, zero on padding."""
+def _gradient(
+    module: AbstractNativePotential, batch: Batch
+) -> tuple[Array, Array, Float[Array, "atoms 3"] | None]:
+    """Atom energies and ∂E/∂v of each pair, zero on padding; the potential's own forces, where
+    they are not the gradient."""
 
-    def total(vectors: Float[Array, "pairs 3"]) -> tuple[Array, Array]:
+    def total(vectors: Float[Array, "pairs 3"]) -> tuple[Array, tuple[Array, Array | None]]:
         outputs = module.evaluate(eqx.tree_at(lambda b: b.vectors, batch, vectors))
         # atoms of the padding: the last block repeats the last atom
         energies = jnp.where(batch.atom_mask, outputs.atom_energies, 0)
-        return jnp.sum(energies), energies
+        return jnp.sum(energies), (energies, outputs.forces)
 
-    gradient, energies = jax.grad(total, has_aux=True)(batch.vectors)
-    return energies, jnp.where(batch.pair_mask[:, None], gradient, 0)
+    gradient, (energies, direct) = jax.grad(total, has_aux=True)(batch.vectors)
+    return energies, jnp.where(batch.pair_mask[:, None], gradient, 0), direct

@@ -24,7 +24,8 @@ class Forces(eqx.Module):
     Attributes:
         energies: eV, without reference energies.
         forces: eV/Å, zero on padding.
-        virials: Σ v ⊗ ∂E/∂v = volume times stress (tension positive), eV.
+        virials: Σ v ⊗ ∂E/∂v = volume times stress (tension positive), eV; NaN where forces are
+            not the gradient: whoever needs them is refused before.
     """
 
     energies: Float[Array, "systems"]

@@ -117,6 +117,7 @@ class ListKernel:
     def __init__(self, potential: NativePotential, species: Sequence[int]) -> None:
         self._dtype = potential.dtype
         self._triplets = potential.module.needs_triplets
+        self._gradient = potential.module.conservative
         module = potential.module.prepared(tuple(sorted(set(species))))
         dynamic, static = eqx.partition(module, eqx.is_array)
         self._parameters, tree = jax.tree.flatten(dynamic)
@@ -170,7 +171,8 @@ class ListKernel:
         self._offsets = jnp.asarray(padded)
 
     def __call__(self, positions: Float[np.ndarray, "atoms 3"]) -> Answer:
-        """Energy of the owned atoms, its negative gradient for all atoms, its virial.
+        """Energy of the owned atoms, forces on all atoms, the virial (`None` where forces are not
+        the energy's negative gradient).
 
         Raises:
             CalculationFailed: kind ``not-finite``.
@@ -180,7 +182,7 @@ class ListKernel:
         energy, forces, virial = (np.asarray(one, np.float64) for one in found)
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise CalculationFailed("the potential returned NaN or infinity.", kind="not-finite")
-        return Answer(float(energy), forces[: self._atoms], virial)
+        return Answer(float(energy), forces[: self._atoms], virial if self._gradient else None)
 
 
 class CompiledNative:

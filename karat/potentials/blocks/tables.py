@@ -1,6 +1,7 @@
-"""Many functions of the distance as sums of few, which are read from one table of splines.
+"""Many functions of the distance as sums of few, which one table of splines holds.
 
-Checked: tests/potentials/native/test_schnet.py, against the functions themselves.
+Checked: tests/potentials/native/test_mace.py, test_nequip.py, test_schnet.py, by what is made
+with it.
 """
 
 from collections.abc import Callable
@@ -23,18 +24,19 @@ NEAREST = 1e-6
 """Å; stands for zero, where functions may divide by the distance."""
 
 
-def low_rank_table(
+def few_functions(
     module: Module,
     functions: Callable[[Module, Float[Array, "distances"]], Float[Array, "distances functions"]],
     cutoff: float,
     dtype: np.dtype,
-) -> tuple[SplineTable, Float[Array, "rank functions"]]:
-    """Few functions and the matrix that takes their values to those of all.
+) -> tuple[SplineTable, Float[np.ndarray, "few functions"]]:
+    """A table of few functions, and the matrix that makes all from them.
 
     Args:
         functions: of a module and distances in Å, zero with zero slope at the cut-off; called
             with the module in float64, whatever its own numbers are.
-        dtype: of what is returned.
+        cutoff: Å.
+        dtype: of the table.
     """
     knots = np.linspace(0.0, cutoff, INTERVALS[str(dtype)] + 1)
     with jax.enable_x64(True):  # differences of neighbouring values must not be rounding
@@ -45,5 +47,4 @@ def low_rank_table(
         values = np.asarray(functions(double, places))
     left, sizes, right = np.linalg.svd(values, full_matrices=False)
     rank = max(1, int(np.sum(sizes > TOLERANCE[str(dtype)] * sizes[0])))
-    table = spline_table(knots, left[:, :rank] * sizes[:rank], dtype)
-    return table, jnp.asarray(right[:rank], dtype)
+    return spline_table(knots, left[:, :rank] * sizes[:rank], dtype), right[:rank]
