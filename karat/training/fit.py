@@ -126,13 +126,19 @@ def with_usual(model: AbstractModel, values: Mapping[str, Any]) -> dict[str, Any
 
 
 def check_settings(model: AbstractModel, settings: TrainingSettings, name: str) -> None:
-    """Refuse settings of the trainer for a model that has no use for them; `seed` is allowed.
+    """Refuse settings of the trainer for a model that has no use for them (`seed` is allowed), and
+    models that other files are turned into.
 
     Raises:
         BadInput: naming them.
     """
-    if not isinstance(model, AbstractSolvedModel):
+    if isinstance(model, AbstractArchitecture):
         return
+    if not isinstance(model, AbstractSolvedModel):
+        raise BadInput(
+            f"model {name} cannot be fitted: files of it are made from those of another model "
+            "(`karat list models` says of which). Train that one."
+        )
     mine, usual = dump(settings), dump(TrainingSettings())
     changed = sorted(key for key in mine if key != "seed" and mine[key] != usual[key])
     if changed:

@@ -6,6 +6,7 @@ from karat.core.errors import BadInput
 from karat.data.dataset import Dataset, Record
 from karat.potentials.kernel.sgdml import Sgdml
 from karat.potentials.native.bpnn import Bpnn, RadialGrid
+from karat.potentials.native.deeppot_compressed import DeepPotCompressed
 from karat.structures.labels import LevelOfTheory
 from karat.structures.structure import Structure
 from karat.training.fit import check_settings, fit
@@ -68,6 +69,12 @@ def test_settings_of_the_trainer_are_refused_where_they_mean_nothing():
     check_settings(Bpnn(), TrainingSettings(epochs=3), "bpnn")
     with pytest.raises(BadInput, match="sgdml is solved for.*epochs, learning_rate"):
         check_settings(Sgdml(), TrainingSettings(epochs=3, learning_rate=1.0), "sgdml")
+
+
+def test_a_model_that_others_are_turned_into_is_not_fitted():
+    table = DeepPotCompressed(5.0, 0.5, 4, (8,), (10,))
+    with pytest.raises(BadInput, match="deeppot_compressed cannot be fitted"):
+        check_settings(table, TrainingSettings(), "deeppot_compressed")
 
 
 def test_data_are_checked_for_both(water, tmp_path):
