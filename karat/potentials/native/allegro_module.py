@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from karat.potentials.analytic.pairwise import species_index
 from karat.potentials.batch import Batch
 from karat.potentials.blocks.harmonics import pair_harmonics
+from karat.potentials.blocks.messages import sum_messages
 from karat.potentials.blocks.parity import Kind, paths_between
 from karat.potentials.blocks.perceptron import linear, perceptron
 from karat.potentials.blocks.products import Terms, elementwise, merged, scaled, terms_of
@@ -119,11 +120,7 @@ class AllegroModule(AbstractNativePotential):
     ) -> Float[Array, "pairs harmonics channels"]:
         """The normalised sum over the neighbours of each pair's centre."""
         rows = around.reshape(around.shape[0], -1)
-        if batch.width is None:
-            # unsorted on purpose: XLA adds whole rows fast, and sorted segments slowly
-            summed = jax.ops.segment_sum(rows, batch.centers, num_segments=batch.atoms)
-        else:
-            summed = batch.sum_pairs(rows)
+        summed = sum_messages(batch, rows)
         return batch.spread(summed * self.average_neighbours**-0.5).reshape(around.shape)
 
 
