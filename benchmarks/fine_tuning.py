@@ -6,7 +6,8 @@
 
 One potential is trained to rMD17 (PBE/def2-SVP). For each number of labelled structures and each
 seed the same structures of acetylacetone (PBE-D3, 300 K) are then fitted from scratch and by
-naive, frozen and LoRA fine-tuning, with as many steps; a tenth of them chooses the epoch. Errors:
+naive, frozen (all but the last product and the readouts; ``half``: all of the first layer) and LoRA
+fine-tuning, with as many steps; a tenth of them chooses the epoch. Errors:
 RMSE of forces on the 300 K test, mean over seeds with Student's t interval; differences to training
 from scratch are paired by seed. Forgetting: force RMSE on rMD17's test structures before and after.
 
@@ -26,7 +27,9 @@ DATA = Path(os.environ.get("KARAT_DATA", ROOT.parent / "shared" / "data"))
 MOLECULES = (
     "aspirin azobenzene benzene ethanol malonaldehyde naphthalene toluene uracil".split()  # noqa: SIM905
 )
-METHODS = ("scratch", "naive", "frozen", "lora")
+METHODS = ("scratch", "naive", "half", "frozen", "lora")
+FIRST_LAYER = ("embedding", "radial", "interaction_1", "product_1")
+"""What the method ``half`` keeps."""
 LEAST_VALID = 8
 
 
@@ -158,7 +161,10 @@ def done(options: argparse.Namespace, base: Path, method: str, size: int, seed: 
     if scratch:
         found = fit(model, *parts, settings, folder, teller(name))
     else:
-        tuning = FineTuning(method=method, rank=options.rank, alpha=float(options.rank))
+        kind = "frozen" if method == "half" else method
+        freeze = FIRST_LAYER if method == "half" else None
+        rank = options.rank
+        tuning = FineTuning(method=kind, freeze=freeze, rank=rank, alpha=float(rank))
         found = fine_tune(base, *parts, tuning, settings, folder, others, teller(name))
     test = acetylacetone("test_MD_300K.xyz.gz")
     test = test.subset(range(min(options.test, len(test))))
