@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 from karat.core.threads import single_thread
 
@@ -40,3 +41,17 @@ def strict_float64():
     enable_float64()
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+MANY_MAPS = 30_000
+"""Of memory; Linux allows a process 65,530, and a compiled program takes some dozens."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_compiled_programs():
+    """Programs are thrown away after a module where a process holds very many: beyond the kernel's
+    limit of memory maps, compiling ends in a segmentation fault."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
