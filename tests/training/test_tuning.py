@@ -156,8 +156,9 @@ def test_what_may_vary_is_read_strictly():
         with_values(Bpnn(), {"cutoff_angstrom": -1.0})
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES.names())
+@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES.names()) - {"deeppot_compressed"}))
 def test_the_usual_search_of_every_model_fits_it(name):
+    """Of all that can be fitted; a compressed model is made from another's file."""
     kind = ARCHITECTURES.resolve(name)
     for assignment in [f"{k}={v}" for k, v in kind().search_space().items()]:
         key, choice = parse_choice(assignment)
