@@ -6,6 +6,7 @@ derived from them once, for all (`native_protocol.py`).
 Checked: tests/potentials/test_batch.py.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import equinox as eqx
@@ -178,3 +179,37 @@ def make_batch(
         arrays["triplets"] = pad(triplets, n_triplets, n_pairs - 1).astype(np.int32)
         arrays["triplet_mask"] = np.arange(n_triplets) < real[2]
     return Batch(**jax.device_put(arrays))  # one transfer: single ones cost more than the rest
+
+
+def in_rows(batch: Batch) -> Batch:
+    """The same pairs in rows (`Batch.width`), as dynamics has them: as long as the longest and one
+    place more, so that each ends with padding. Works on the host."""
+    real = np.asarray(batch.pair_mask)
+    centers = np.asarray(batch.centers)[real]
+    counts = np.bincount(centers, minlength=batch.atoms)
+    width = int(counts.max()) + 1
+    starts = np.cumsum(counts) - counts
+    place = np.arange(len(centers)) - starts[centers] + centers * width
+    neighbours = np.full(batch.atoms * width, batch.atoms - 1, np.int32)
+    neighbours[place] = np.asarray(batch.neighbours)[real]
+    vectors = np.zeros((batch.atoms * width, 3), batch.vectors.dtype)
+    vectors[:, 0] = PADDING_DISTANCE
+    vectors[place] = np.asarray(batch.vectors)[real]
+    mask = np.zeros(batch.atoms * width, bool)
+    mask[place] = True
+    triplets, triplet_mask = batch.triplets, batch.triplet_mask
+    if triplets is not None:
+        pairs = np.stack(np.triu_indices(width, 1), axis=1)
+        first = width * np.arange(batch.atoms)
+        every = (first[:, None, None] + pairs[None]).reshape(-1, 2).astype(np.int32)
+        triplets, triplet_mask = jnp.asarray(every), jnp.asarray(mask[every].all(axis=1))
+    return dataclasses.replace(
+        batch,
+        centers=jnp.asarray(np.repeat(np.arange(batch.atoms, dtype=np.int32), width)),
+        neighbours=jnp.asarray(neighbours),
+        vectors=jnp.asarray(vectors),
+        pair_mask=jnp.asarray(mask),
+        triplets=triplets,
+        triplet_mask=triplet_mask,
+        width=width,
+    )

@@ -32,6 +32,7 @@ from karat.potentials.conformance.interface import (
     longer_neighbour_list,
     padding,
     refusals,
+    rows_as_in_dynamics,
 )
 from karat.potentials.conformance.outcome import NotApplicable, Outcome, Violation
 from karat.potentials.conformance.subject import Subject, make_subject
@@ -66,6 +67,7 @@ CHECKS: Mapping[str, Callable[[Subject], str]] = {
         batch_equals_single,
         padding,
         longer_neighbour_list,
+        rows_as_in_dynamics,
         input_unchanged,
         cutoff_continuity,
         nve_keeps_energy,

@@ -110,6 +110,22 @@ def longer_neighbour_list(subject: Subject) -> str:
     return _compare_derived(subject, found, want, "a longer neighbour list")
 
 
+def rows_as_in_dynamics(subject: Subject) -> str:
+    """Prepared for dynamics and given its pairs in rows of one atom each, it is the same function.
+
+    Tables of a prepared form are to agree to the tolerances of repeated predictions.
+    """
+    from karat.potentials.batch import in_rows
+    from karat.potentials.native_protocol import derive_compiled
+
+    potential = _native(subject)
+    batch = potential.batch(list(subject.structures))
+    species = tuple(sorted({int(z) for one in subject.structures for z in one.numbers}))
+    found = derive_compiled(potential.module.prepared(species), in_rows(batch))
+    want = derive_compiled(potential.module, batch)
+    return _compare_derived(subject, found, want, "pairs in rows")
+
+
 def _fingerprint(structure: Structure) -> tuple[str, str]:
     return structure.digest, "" if structure.topology is None else structure.topology.digest
 

@@ -19,6 +19,7 @@ from karat.core.errors import BadInput
 from karat.data.dataset import Dataset
 from karat.potentials.blocks.parity import Kind, kinds_up_to, live_kinds, paths_between
 from karat.potentials.model import Card, named_arrays
+from karat.potentials.native import bounds
 from karat.potentials.native.allegro_module import AllegroLayer, AllegroModule
 from karat.potentials.native.architecture import AbstractArchitecture, ParameterGroup
 from karat.potentials.native.drawing import ArrayMaker, drawn, in_shape
@@ -76,9 +77,8 @@ class Allegro(AbstractArchitecture):
     average_neighbours: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.cutoff_angstrom <= 20:
-            raise BadInput(f"allegro.cutoff_angstrom {self.cutoff_angstrom} must lie in 0…20 Å.")
-        bounds = {
+        bounds.require_cutoff("allegro", self.cutoff_angstrom)
+        limits = {
             "scalars": (1, 4096),
             "tensors": (1, 1024),
             "degree": (0, 4),
@@ -86,17 +86,9 @@ class Allegro(AbstractArchitecture):
             "bessel": (1, 64),
             "envelope_power": (2, 12),
         }
-        for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) <= high:
-                raise BadInput(f"allegro.{name} {getattr(self, name)} must lie in {low}…{high}.")
-        for name in ("two_body_hidden", "latent_hidden"):
-            widths = getattr(self, name)
-            if not widths or not all(1 <= n <= 4096 for n in widths):
-                raise BadInput(f"allegro.{name} {list(widths)}: one or more widths of 1…4096.")
-        if self.average_neighbours is not None and not self.average_neighbours > 0:
-            raise BadInput(
-                f"allegro.average_neighbours {self.average_neighbours} must be positive."
-            )
+        bounds.require_range("allegro", self, limits)
+        bounds.require_widths("allegro", self, "two_body_hidden", "latent_hidden")
+        bounds.require_positive("allegro", self, "average_neighbours")
 
     def search_space(self) -> Mapping[str, str]:
         return {

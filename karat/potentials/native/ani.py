@@ -23,6 +23,7 @@ from karat.potentials.analytic.pairwise import species_index
 from karat.potentials.batch import Batch, make_batch
 from karat.potentials.blocks.layers import celu
 from karat.potentials.model import Card
+from karat.potentials.native import bounds
 from karat.potentials.native.ani_aev import MOST, Aev
 from karat.potentials.native.architecture import AbstractArchitecture, ParameterGroup
 from karat.potentials.native.drawing import ArrayMaker, drawn, in_shape
@@ -78,8 +79,7 @@ class Ani(AbstractArchitecture):
     angular_neighbours: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.cutoff_angstrom <= 20:
-            raise BadInput(f"ani.cutoff_angstrom {self.cutoff_angstrom} must lie in 0…20 Å.")
+        bounds.require_cutoff("ani", self.cutoff_angstrom)
         if not 0 < self.angular_cutoff_angstrom <= self.cutoff_angstrom:
             raise BadInput(
                 f"ani.angular_cutoff_angstrom {self.angular_cutoff_angstrom} must lie between 0 "
@@ -94,15 +94,14 @@ class Ani(AbstractArchitecture):
         for name, most in sharp.items():
             if not 0 < getattr(self, name) <= most:
                 raise BadInput(f"ani.{name} {getattr(self, name)} must lie in 0…{most:g}.")
-        for name in ("radial_count", "angular_count", "sections"):
-            if not 1 <= getattr(self, name) <= 64:
-                raise BadInput(f"ani.{name} {getattr(self, name)} must lie in 1…64.")
-        if not 1 <= len(self.hidden) <= 8 or not all(1 <= n <= 4096 for n in self.hidden):
-            raise BadInput(f"ani.hidden {list(self.hidden)}: 1 to 8 widths of 1…4096.")
-        if self.angular_neighbours is not None and not 2 <= self.angular_neighbours <= MOST:
-            raise BadInput(
-                f"ani.angular_neighbours {self.angular_neighbours} must lie in 2…{MOST}."
-            )
+        limits = {
+            "radial_count": (1, 64),
+            "angular_count": (1, 64),
+            "sections": (1, 64),
+            "angular_neighbours": (2, MOST),
+        }
+        bounds.require_range("ani", self, limits)
+        bounds.require_widths("ani", self, "hidden")
 
     def completed(self, training: Dataset) -> "Ani":
         if self.angular_neighbours is not None:

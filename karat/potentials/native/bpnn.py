@@ -21,6 +21,7 @@ from karat.data.dataset import Dataset
 from karat.potentials.analytic.pairwise import species_index
 from karat.potentials.batch import Batch
 from karat.potentials.model import Card
+from karat.potentials.native import bounds
 from karat.potentials.native.acsf import (
     MAX_CUTOFF,
     MAX_FUNCTIONS,
@@ -34,8 +35,6 @@ from karat.potentials.native.scales import output_scale
 from karat.potentials.native.statistics import descriptor_statistics
 from karat.potentials.native_protocol import AbstractNativePotential, Outputs
 
-MAX_WIDTH = 4096
-MAX_LAYERS = 16
 ACTIVATIONS = {"tanh": jnp.tanh, "silu": jax.nn.silu, "softplus": jax.nn.softplus}
 
 
@@ -133,13 +132,7 @@ class Bpnn(AbstractArchitecture):
     activation: Literal["tanh", "silu", "softplus"] = "silu"
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.hidden) <= MAX_LAYERS or not all(
-            1 <= width <= MAX_WIDTH for width in self.hidden
-        ):
-            raise BadInput(
-                f"bpnn.hidden: {list(self.hidden)}: 1 to {MAX_LAYERS} layers of 1 to {MAX_WIDTH} "
-                "nodes are possible, e.g. [32, 32]."
-            )
+        bounds.require_widths("bpnn", self, "hidden")
         self.descriptor((1,))
 
     def descriptor(self, species: tuple[int, ...]) -> Acsf:

@@ -18,6 +18,7 @@ from jaxtyping import Float, PRNGKeyArray
 from karat.core.errors import BadInput
 from karat.data.dataset import Dataset
 from karat.potentials.model import Card, named_arrays
+from karat.potentials.native import bounds
 from karat.potentials.native.architecture import AbstractArchitecture, ParameterGroup
 from karat.potentials.native.deeppot_module import (
     DeepPotModule,
@@ -31,7 +32,9 @@ from karat.potentials.native_protocol import AbstractNativePotential
 from karat.structures.neighbours import neighbour_pairs
 
 FIRST_STEP = 0.1
+"""Where the factors of skipped layers' steps (deepmd-kit's `resnet_dt`) begin."""
 LEAST_SPREAD = 1e-2
+"""Least standard deviation that rows of the environment are divided by, as in deepmd-kit, 1/Å."""
 MAX_SLOTS = 10_000
 DEEPPOT_CARD = Card(
     paper="Zhang et al., NeurIPS 31 (2018), arXiv:1805.09003",
@@ -66,17 +69,13 @@ class DeepPot(AbstractArchitecture):
     slots: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.cutoff_angstrom <= 20:
-            raise BadInput(f"deeppot.cutoff_angstrom {self.cutoff_angstrom} must lie in 0…20 Å.")
+        bounds.require_cutoff("deeppot", self.cutoff_angstrom)
         if not 0 < self.onset_angstrom < self.cutoff_angstrom:
             raise BadInput(
                 f"deeppot.onset_angstrom {self.onset_angstrom} must lie between 0 and "
                 f"cutoff_angstrom {self.cutoff_angstrom}."
             )
-        for name in ("embedding", "fitting"):
-            widths = getattr(self, name)
-            if not 1 <= len(widths) <= 8 or not all(1 <= n <= 4096 for n in widths):
-                raise BadInput(f"deeppot.{name} {list(widths)}: 1 to 8 widths of 1…4096.")
+        bounds.require_widths("deeppot", self, "embedding", "fitting")
         if not 1 <= self.axis <= self.embedding[-1]:
             raise BadInput(
                 f"deeppot.axis {self.axis} must lie in 1…{self.embedding[-1]}, the last width of "

@@ -21,6 +21,7 @@ from karat.potentials.blocks.contraction import Contraction
 from karat.potentials.blocks.contraction import paths as contraction_paths
 from karat.potentials.blocks.convolution import Convolution
 from karat.potentials.model import Card, named_arrays
+from karat.potentials.native import bounds
 from karat.potentials.native.architecture import AbstractArchitecture, ParameterGroup
 from karat.potentials.native.mace_module import MaceLayer, MaceModule
 from karat.potentials.native.scales import mean_neighbours, output_scale
@@ -84,9 +85,8 @@ class Mace(AbstractArchitecture):
     repulsion: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.cutoff_angstrom <= 20:
-            raise BadInput(f"mace.cutoff_angstrom {self.cutoff_angstrom} must lie in 0…20 Å.")
-        bounds = {
+        bounds.require_cutoff("mace", self.cutoff_angstrom)
+        limits = {
             "channels": (1, 1024),
             "hidden_degree": (0, 3),
             "harmonics_degree": (0, 4),
@@ -95,23 +95,16 @@ class Mace(AbstractArchitecture):
             "bessel": (1, 64),
             "envelope_power": (2, 12),
             "readout_hidden": (1, 1024),
+            "radial_nodes": (8, 1024),
         }
-        for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) <= high:
-                raise BadInput(f"mace.{name} {getattr(self, name)} must lie in {low}…{high}.")
+        bounds.require_range("mace", self, limits)
         if self.hidden_degree > self.harmonics_degree:
             raise BadInput(
                 f"mace.hidden_degree {self.hidden_degree} is above harmonics_degree "
                 f"{self.harmonics_degree}: messages have no such part. Raise harmonics_degree."
             )
-        if not self.radial_hidden or not all(1 <= n <= 4096 for n in self.radial_hidden):
-            raise BadInput(
-                f"mace.radial_hidden {list(self.radial_hidden)}: one or more widths of 1…4096."
-            )
-        if self.radial_nodes is not None and not 8 <= self.radial_nodes <= 1024:
-            raise BadInput(f"mace.radial_nodes {self.radial_nodes} must lie in 8…1024.")
-        if self.average_neighbours is not None and not self.average_neighbours > 0:
-            raise BadInput(f"mace.average_neighbours {self.average_neighbours} must be positive.")
+        bounds.require_widths("mace", self, "radial_hidden")
+        bounds.require_positive("mace", self, "average_neighbours")
 
     def usual_settings(self) -> Mapping[str, Any]:
         """Found on acetylacetone by validation errors after 90 s (benchmarks/RESULTS.md)."""

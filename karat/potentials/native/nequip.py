@@ -20,6 +20,7 @@ from karat.core.errors import BadInput
 from karat.data.dataset import Dataset
 from karat.potentials.blocks.parity import Kind, live_kinds, paths_between
 from karat.potentials.model import Card, named_arrays
+from karat.potentials.native import bounds
 from karat.potentials.native.architecture import AbstractArchitecture, ParameterGroup
 from karat.potentials.native.drawing import ArrayMaker, drawn, in_shape
 from karat.potentials.native.nequip_module import NequipLayer, NequipModule
@@ -80,26 +81,18 @@ class Nequip(AbstractArchitecture):
     radial_nodes: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.cutoff_angstrom <= 20:
-            raise BadInput(f"nequip.cutoff_angstrom {self.cutoff_angstrom} must lie in 0…20 Å.")
-        bounds = {
+        bounds.require_cutoff("nequip", self.cutoff_angstrom)
+        limits = {
             "features": (1, 1024),
             "degree": (0, 4),
             "layers": (1, 8),
             "bessel": (1, 64),
             "envelope_power": (2, 12),
+            "radial_nodes": (8, 1024),
         }
-        for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) <= high:
-                raise BadInput(f"nequip.{name} {getattr(self, name)} must lie in {low}…{high}.")
-        if not self.radial_hidden or not all(1 <= n <= 4096 for n in self.radial_hidden):
-            raise BadInput(
-                f"nequip.radial_hidden {list(self.radial_hidden)}: one or more widths of 1…4096."
-            )
-        if self.radial_nodes is not None and not 8 <= self.radial_nodes <= 1024:
-            raise BadInput(f"nequip.radial_nodes {self.radial_nodes} must lie in 8…1024.")
-        if self.average_neighbours is not None and not self.average_neighbours > 0:
-            raise BadInput(f"nequip.average_neighbours {self.average_neighbours} must be positive.")
+        bounds.require_range("nequip", self, limits)
+        bounds.require_widths("nequip", self, "radial_hidden")
+        bounds.require_positive("nequip", self, "average_neighbours")
 
     def search_space(self) -> Mapping[str, str]:
         return {

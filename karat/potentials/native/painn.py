@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from karat.core.errors import BadInput
 from karat.data.dataset import Dataset
 from karat.potentials.blocks.layers import dense, dense_layers
 from karat.potentials.blocks.radial import CONTINUITY
 from karat.potentials.model import Card, named_arrays
+from karat.potentials.native import bounds
 from karat.potentials.native.architecture import AbstractArchitecture, ParameterGroup
 from karat.potentials.native.drawing import ArrayMaker, drawn, in_shape
 from karat.potentials.native.painn_module import (
@@ -66,14 +66,14 @@ class Painn(AbstractArchitecture):
     norm_epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        if not 0 < self.cutoff_angstrom <= 20:
-            raise BadInput(f"painn.cutoff_angstrom {self.cutoff_angstrom} must lie in 0…20 Å.")
-        bounds = {"channels": (2, 1024), "interactions": (1, 16), "radial_functions": (1, 128)}
-        for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) <= high:
-                raise BadInput(f"painn.{name} {getattr(self, name)} must lie in {low}…{high}.")
-        if not 1e-12 <= self.norm_epsilon <= 1:
-            raise BadInput(f"painn.norm_epsilon {self.norm_epsilon} must lie in 1e-12…1.")
+        bounds.require_cutoff("painn", self.cutoff_angstrom)
+        limits = {
+            "channels": (2, 1024),
+            "interactions": (1, 16),
+            "radial_functions": (1, 128),
+            "norm_epsilon": (1e-12, 1),
+        }
+        bounds.require_range("painn", self, limits)
 
     def search_space(self) -> Mapping[str, str]:
         return {

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from karat.core.errors import BadInput
 from karat.data.dataset import Dataset
 from karat.potentials.blocks.layers import dense_layers
 from karat.potentials.blocks.radial import CONTINUITY
 from karat.potentials.model import Card, named_arrays
+from karat.potentials.native import bounds
 from karat.potentials.native.architecture import AbstractArchitecture, ParameterGroup
 from karat.potentials.native.drawing import ArrayMaker, drawn, in_shape
 from karat.potentials.native.scales import output_scale
@@ -62,15 +62,10 @@ class Schnet(AbstractArchitecture):
     activated_filters: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.cutoff_angstrom <= 30:
-            raise BadInput(f"schnet.cutoff_angstrom {self.cutoff_angstrom} must lie in 0…30 Å.")
-        bounds = {"channels": (2, 1024), "interactions": (1, 16), "gaussians": (2, 1024)}
-        for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) <= high:
-                raise BadInput(f"schnet.{name} {getattr(self, name)} must lie in {low}…{high}.")
-        gamma = self.gamma_per_square_angstrom
-        if gamma is not None and not 0 < gamma < np.inf:
-            raise BadInput(f"schnet.gamma_per_square_angstrom {gamma} must be positive.")
+        bounds.require_cutoff("schnet", self.cutoff_angstrom, 30.0)
+        limits = {"channels": (2, 1024), "interactions": (1, 16), "gaussians": (2, 1024)}
+        bounds.require_range("schnet", self, limits)
+        bounds.require_positive("schnet", self, "gamma_per_square_angstrom")
 
     def search_space(self) -> Mapping[str, str]:
         return {

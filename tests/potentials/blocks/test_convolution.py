@@ -1,14 +1,11 @@
 """Convolutions against a plain sum over pairs and Gaunt coefficients from quadrature."""
 
-import dataclasses
-
 import ase.build
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from karat.potentials.batch import make_batch
+from karat.potentials.batch import in_rows, make_batch
 from karat.potentials.blocks.convolution import Convolution, convolution_paths
 from karat.potentials.blocks.harmonics import pair_harmonics
 from karat.potentials.linear.coupling import real_coupling
@@ -20,32 +17,6 @@ RNG = np.random.default_rng(2)
 def batch_of(molecule):
     atoms = ase.build.molecule(molecule)
     return make_batch([Structure.from_ase(atoms)], 2.5, np.float64, with_triplets=False)
-
-
-def in_rows(batch):
-    """The same pairs in rows of one atom each, padding at the end of each row."""
-    real = np.asarray(batch.pair_mask)
-    centers, neighbours = np.asarray(batch.centers)[real], np.asarray(batch.neighbours)[real]
-    counts = np.bincount(centers, minlength=batch.atoms)
-    width = int(counts.max()) + 1
-    place = np.concatenate([np.arange(c) for c in counts]) + centers * width
-    near = np.full(batch.atoms * width, batch.atoms - 1, np.int32)
-    near[place] = neighbours
-    vectors = np.tile([1e3, 0.0, 0.0], (batch.atoms * width, 1))
-    vectors[place] = np.asarray(batch.vectors)[real]
-    mask = np.zeros(batch.atoms * width, bool)
-    mask[place] = True
-    rows = eqx.tree_at(
-        lambda b: (b.centers, b.neighbours, b.vectors, b.pair_mask),
-        batch,
-        (
-            jnp.asarray(np.repeat(np.arange(batch.atoms, dtype=np.int32), width)),
-            jnp.asarray(near),
-            jnp.asarray(vectors),
-            jnp.asarray(mask),
-        ),
-    )
-    return dataclasses.replace(rows, width=width), place, real
 
 
 @pytest.mark.parametrize(("inputs", "highest"), [((0,), 2), ((0, 1), 2), ((0, 1, 2), 3)])
@@ -78,9 +49,10 @@ def test_list_and_rows_are_the_plain_sum(inputs, highest):
         column = slice(seen[third] * channels, (seen[third] + 1) * channels)
         np.testing.assert_allclose(found[third][..., column], expected, atol=1e-10)
         seen[third] += 1
-    rows, place, real = in_rows(batch)
+    rows = in_rows(batch)
     spread = np.zeros((rows.vectors.shape[0], radial[0].size))
-    spread[place] = radial.reshape(len(distances), -1)[real]
+    real = np.asarray(batch.pair_mask)  # in the same order there
+    spread[np.asarray(rows.pair_mask)] = radial.reshape(len(distances), -1)[real]
     row_distances = jnp.linalg.norm(rows.vectors, axis=1)
     row_harmonics = pair_harmonics(rows.vectors, row_distances, highest)
     again = convolution(rows, row_harmonics, jnp.asarray(spread), sent)

@@ -106,7 +106,7 @@ def test_native_in_single_precision(name):
 
 
 CRYSTALS = {"left_handed_cell", "supercell", "small_cells", "stress_is_strain_derivative"}
-NATIVE_ONLY = {"padding", "longer_neighbour_list"}
+NATIVE_ONLY = {"padding", "longer_neighbour_list", "rows_as_in_dynamics"}
 NO_CUTOFF = {"cutoff_continuity"}
 MOLECULES_ONLY = CRYSTALS | NATIVE_ONLY | NO_CUTOFF
 

@@ -10,7 +10,7 @@ import pytest
 
 from karat.core.components import dump, parse
 from karat.core.errors import BadInput, UnknownElement
-from karat.potentials.batch import PADDING_DISTANCE, Batch, make_batch
+from karat.potentials.batch import in_rows, make_batch
 from karat.potentials.conformance import CHECKS, make_subject, run_check
 from karat.potentials.linear.model import ZblTerm
 from karat.potentials.linear.protocol import AbstractLinearModule
@@ -86,41 +86,18 @@ def test_conforms(subjects, name, check):
     assert outcome.status == "passed", outcome
 
 
-def in_rows(structures, module, dtype=np.float64):
-    """The batch of some structures with its pairs in rows, as in dynamics."""
+def both_layouts(structures, module, dtype=np.float64):
+    """The batch of some structures, the same with its pairs in rows, and where they are there."""
     plain = make_batch(structures, module.cutoff, dtype, with_triplets=False)
-    centers = np.asarray(plain.centers)[np.asarray(plain.pair_mask)]
-    counts = np.bincount(centers, minlength=plain.atoms)
-    width = int(counts.max()) + 2
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    slots = centers * width + np.arange(len(centers)) - starts[centers]
-    total = plain.atoms * width
-    vectors = np.tile(np.array([PADDING_DISTANCE, 0, 0], dtype), (total, 1))
-    vectors[slots] = np.asarray(plain.vectors)[: len(centers)]
-    mask = np.zeros(total, bool)
-    mask[slots] = True
-    neighbours = np.full(total, plain.atoms - 1, np.int32)
-    neighbours[slots] = np.asarray(plain.neighbours)[: len(centers)]
-    rows = Batch(
-        numbers=plain.numbers,
-        system=plain.system,
-        centers=jnp.repeat(jnp.arange(plain.atoms, dtype=jnp.int32), width),
-        neighbours=jnp.asarray(neighbours),
-        vectors=jnp.asarray(vectors),
-        pair_mask=jnp.asarray(mask),
-        triplets=None,
-        triplet_mask=None,
-        volume=plain.volume,
-        width=width,
-    )
-    return plain, rows, slots
+    rows = in_rows(plain)
+    return plain, rows, np.flatnonzero(rows.pair_mask)
 
 
 @pytest.mark.parametrize("quadratic", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_energies_are_features_times_coefficients(crystals, quadratic):
     """In both layouts; the forces of both are equal."""
     module = alloy(quadratic, twojmax=2)
-    plain, rows, _ = in_rows(crystals, module)
+    plain, rows, _ = both_layouts(crystals, module)
     energies = [np.asarray(ENERGIES(module, batch)) for batch in (plain, rows)]
     features = [np.asarray(FEATURES(module, batch)) for batch in (plain, rows)]
     np.testing.assert_allclose(features[0], features[1], atol=1e-12)
@@ -137,7 +114,7 @@ def test_energies_are_features_times_coefficients(crystals, quadratic):
 def test_slopes_are_the_jacobian(crystals, quadratic):
     """Of the general form, one backward pass a feature, through the features."""
     module = alloy(quadratic, twojmax=2)
-    plain, rows, slots = in_rows(crystals[:1], module)
+    plain, rows, slots = both_layouts(crystals[:1], module)
     general = eqx.filter_jit(AbstractLinearModule.slopes)
     expected = np.asarray(general(module, plain))
     found = np.asarray(SLOPES(module, plain))
@@ -153,7 +130,7 @@ def test_slopes_are_the_jacobian(crystals, quadratic):
 def test_derivatives_by_coefficients_and_of_second_order(crystals):
     """Through the derivative that is written down."""
     module = alloy(True, twojmax=2)
-    plain, rows, _ = in_rows(crystals[:1], module)
+    plain, rows, _ = both_layouts(crystals[:1], module)
     for batch in (plain, rows):
         check_derivatives(module, batch)
 
@@ -187,7 +164,7 @@ def test_large_systems_are_worked_on_in_tiles(make_crystal):
     module = filled(Snap(2, 4.5), (29,))
     crystal = make_crystal(np.random.default_rng(4), (29,), 3, 3.6)
     assert len(neighbour_pairs(crystal, module.cutoff)) > 2048
-    plain, rows, _ = in_rows([crystal], module)
+    plain, rows, _ = both_layouts([crystal], module)
     one, other = (DERIVE(module, batch) for batch in (plain, rows))
     np.testing.assert_allclose(one.energies, other.energies, atol=1e-9)
     np.testing.assert_allclose(one.forces, other.forces, atol=1e-11)

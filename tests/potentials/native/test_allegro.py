@@ -1,7 +1,5 @@
 """Allegro: a plain sum over pairs, locality, body order, size, invariances, refusals."""
 
-import dataclasses
-
 import ase.build
 import equinox as eqx
 import jax
@@ -11,6 +9,7 @@ import pytest
 
 from karat.core.components import dump, parse
 from karat.core.errors import BadInput
+from karat.potentials.batch import in_rows
 from karat.potentials.conformance import CHECKS, make_subject, run_check
 from karat.potentials.conformance.architecture import (
     ARCHITECTURE_CHECKS,
@@ -166,29 +165,6 @@ def test_energy_is_the_plain_sum_over_pairs():
     expected = plain_energy(module, structure)
     assert found == pytest.approx(expected, rel=1e-11)
     assert abs(expected) > 1e-3
-
-
-def in_rows(batch):
-    """The same pairs in rows as long as the longest and one more, padding at the end of each."""
-    real = np.asarray(batch.pair_mask)
-    centers = np.asarray(batch.centers)[real]
-    counts = np.bincount(centers, minlength=batch.atoms)
-    width = int(counts.max()) + 1
-    place = np.concatenate([np.arange(n) for n in counts]) + centers * width
-    near = np.full(batch.atoms * width, batch.atoms - 1, np.int32)
-    near[place] = np.asarray(batch.neighbours)[real]
-    vectors = np.tile([1e3, 0.0, 0.0], (batch.atoms * width, 1))
-    vectors[place] = np.asarray(batch.vectors)[real]
-    mask = np.zeros(batch.atoms * width, bool)
-    mask[place] = True
-    return dataclasses.replace(
-        batch,
-        centers=jnp.repeat(jnp.arange(batch.atoms, dtype=jnp.int32), width),
-        neighbours=jnp.asarray(near),
-        vectors=jnp.asarray(vectors),
-        pair_mask=jnp.asarray(mask),
-        width=width,
-    )
 
 
 def test_rows_of_pairs_as_in_dynamics_give_the_same_forces():

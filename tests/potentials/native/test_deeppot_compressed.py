@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from karat.core.errors import BadInput
-from karat.potentials.batch import Batch
+from karat.potentials.batch import in_rows
 from karat.potentials.conformance import CHECKS, make_subject, run_check
 from karat.potentials.conformance.architecture import random_potential
 from karat.potentials.native.deeppot import DeepPot
@@ -34,29 +34,6 @@ def pair():
     return original, compressed(original.module)
 
 
-def in_rows(batch, width):
-    """The same batch with pairs in rows of their centres."""
-    centers, vectors = np.asarray(batch.centers), np.asarray(batch.vectors)
-    chosen = np.full((batch.atoms, width), -1)
-    for atom in range(batch.atoms):
-        mine = np.flatnonzero((centers == atom) & np.asarray(batch.pair_mask))
-        chosen[atom, : len(mine)] = mine
-    real = chosen.ravel() >= 0
-    far = np.array([1000.0, 0, 0])
-    return Batch(
-        numbers=batch.numbers,
-        system=batch.system,
-        centers=jnp.repeat(jnp.arange(batch.atoms, dtype=jnp.int32), width),
-        neighbours=jnp.where(jnp.asarray(real), batch.neighbours[chosen.ravel()], batch.atoms - 1),
-        vectors=jnp.asarray(np.where(real[:, None], vectors[chosen.ravel()], far)),
-        pair_mask=jnp.asarray(real),
-        triplets=None,
-        triplet_mask=None,
-        volume=batch.volume,
-        width=width,
-    )
-
-
 def test_energies_and_forces_are_the_originals(pair):
     original, small = pair
     batch = original.batch(MOLECULES)
@@ -71,7 +48,7 @@ def test_energies_and_forces_are_the_originals(pair):
 def test_pairs_in_rows_give_the_same(pair):
     original, small = pair
     batch = original.batch(MOLECULES)
-    rows = in_rows(batch, 9)
+    rows = in_rows(batch)
     for module in (original.module, small):
         found, expected = (eqx.filter_jit(derive)(module, b) for b in (rows, batch))
         np.testing.assert_allclose(found.energies, expected.energies, rtol=0, atol=1e-12)

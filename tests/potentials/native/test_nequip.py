@@ -3,8 +3,6 @@
 Its energies are compared with nequip's in tests/peers/test_nequip.py.
 """
 
-import dataclasses
-
 import ase.build
 import equinox as eqx
 import jax
@@ -14,6 +12,7 @@ import pytest
 
 from karat.core.components import dump, parse
 from karat.core.errors import BadInput, UnknownElement
+from karat.potentials.batch import in_rows
 from karat.potentials.blocks.parity import live_kinds
 from karat.potentials.conformance import CHECKS, make_subject, run_check
 from karat.potentials.conformance.architecture import (
@@ -226,29 +225,6 @@ def test_an_isolated_atom_has_its_reference_energy_unless_the_first_layer_connec
     structures = [rattled(MOLECULE, 0)]
     connected = random_potential(Nequip(**SMALL, connect_first=True), structures)
     assert abs(connected.predict([atom])[0].energy + 1e4) > 1e-3
-
-
-def in_rows(batch):
-    """The same pairs in rows as long as the longest and one more, padding at the end of each."""
-    real = np.asarray(batch.pair_mask)
-    centers = np.asarray(batch.centers)[real]
-    counts = np.bincount(centers, minlength=batch.atoms)
-    width = int(counts.max()) + 1
-    place = np.concatenate([np.arange(n) for n in counts]) + centers * width
-    near = np.full(batch.atoms * width, batch.atoms - 1, np.int32)
-    near[place] = np.asarray(batch.neighbours)[real]
-    vectors = np.tile([1e3, 0.0, 0.0], (batch.atoms * width, 1))
-    vectors[place] = np.asarray(batch.vectors)[real]
-    mask = np.zeros(batch.atoms * width, bool)
-    mask[place] = True
-    return dataclasses.replace(
-        batch,
-        centers=jnp.repeat(jnp.arange(batch.atoms, dtype=jnp.int32), width),
-        neighbours=jnp.asarray(near),
-        vectors=jnp.asarray(vectors),
-        pair_mask=jnp.asarray(mask),
-        width=width,
-    )
 
 
 @pytest.mark.parametrize("case", ["molecule", pytest.param("crystal", marks=pytest.mark.slow)])

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from karat.core.components import dump, parse
 from karat.core.errors import BadInput
-from karat.potentials.batch import Batch
+from karat.potentials.batch import in_rows
 from karat.potentials.conformance import CHECKS, make_subject, run_check
 from karat.potentials.conformance.architecture import (
     ARCHITECTURE_CHECKS,
@@ -163,35 +163,11 @@ def test_the_paper_counts_600_thousand_parameters():
     assert count + 95 * 128 + 128 * (21 + 129 + 129) == 589_057
 
 
-def rows_of(batch: Batch) -> Batch:
-    """The same pairs in rows, as in dynamics."""
-    counts = np.bincount(np.asarray(batch.centers)[np.asarray(batch.pair_mask)])
-    width, last = int(counts.max()), batch.atoms - 1
-    neighbours = np.full((batch.atoms, width), last, np.int32)
-    vectors = np.tile([1e3, 0.0, 0.0], (batch.atoms, width, 1))
-    mask = np.zeros((batch.atoms, width), bool)
-    filled = np.zeros(batch.atoms, int)
-    for pair in np.flatnonzero(np.asarray(batch.pair_mask)):
-        atom = int(batch.centers[pair])
-        place = atom, filled[atom]
-        neighbours[place], vectors[place] = batch.neighbours[pair], batch.vectors[pair]
-        mask[place] = True
-        filled[atom] += 1
-    return dataclasses.replace(
-        batch,
-        centers=jnp.repeat(jnp.arange(batch.atoms, dtype=jnp.int32), width),
-        neighbours=jnp.asarray(neighbours.reshape(-1)),
-        vectors=jnp.asarray(vectors.reshape(-1, 3), batch.vectors.dtype),
-        pair_mask=jnp.asarray(mask.reshape(-1)),
-        width=width,
-    )
-
-
 def test_rows_of_pairs_give_the_same():
     potential = random_potential(dataclasses.replace(SMALL, interactions=3), [CRYSTAL])
     batch = potential.batch([CRYSTAL])
     expected = derive_compiled(potential.module, batch)
-    found = derive_compiled(potential.module, rows_of(batch))
+    found = derive_compiled(potential.module, in_rows(batch))
     # the same numbers in another order of sums
     np.testing.assert_allclose(found.energies, expected.energies, atol=1e-11)
     np.testing.assert_allclose(found.forces, expected.forces, atol=1e-11)

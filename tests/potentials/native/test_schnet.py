@@ -13,7 +13,7 @@ import pytest
 
 from karat.core.components import dump, parse
 from karat.core.errors import BadInput
-from karat.potentials.batch import Batch
+from karat.potentials.batch import in_rows
 from karat.potentials.conformance import CHECKS, make_subject, run_check
 from karat.potentials.conformance.architecture import (
     ARCHITECTURE_CHECKS,
@@ -138,36 +138,12 @@ def test_messages_are_functions_of_distances_only():
     assert abs(first - second) > 1e-3
 
 
-def rows_of(batch: Batch) -> Batch:
-    """The same pairs in rows, as in dynamics."""
-    counts = np.bincount(np.asarray(batch.centers)[np.asarray(batch.pair_mask)])
-    width, last = int(counts.max()), batch.atoms - 1
-    neighbours = np.full((batch.atoms, width), last, np.int32)
-    vectors = np.tile([1e3, 0.0, 0.0], (batch.atoms, width, 1))
-    mask = np.zeros((batch.atoms, width), bool)
-    filled = np.zeros(batch.atoms, int)
-    for pair in np.flatnonzero(np.asarray(batch.pair_mask)):
-        atom = int(batch.centers[pair])
-        place = atom, filled[atom]
-        neighbours[place], vectors[place] = batch.neighbours[pair], batch.vectors[pair]
-        mask[place] = True
-        filled[atom] += 1
-    return dataclasses.replace(
-        batch,
-        centers=jnp.repeat(jnp.arange(batch.atoms, dtype=jnp.int32), width),
-        neighbours=jnp.asarray(neighbours.reshape(-1)),
-        vectors=jnp.asarray(vectors.reshape(-1, 3), batch.vectors.dtype),
-        pair_mask=jnp.asarray(mask.reshape(-1)),
-        width=width,
-    )
-
-
 def test_the_prepared_module_is_the_same_function_in_rows_too():
     potential = random_potential(AS_IN_THE_PAPER, [CRYSTAL])
     batch = potential.batch([CRYSTAL])
     expected = derive_compiled(potential.module, batch)
     for module in (potential.module, potential.module.prepared((11, 17))):
-        found = derive_compiled(module, rows_of(batch))
+        found = derive_compiled(module, in_rows(batch))
         # cubic splines on 8192 intervals: relative error about 1e-9 of the largest functions
         np.testing.assert_allclose(found.energies, expected.energies, atol=1e-8)
         np.testing.assert_allclose(found.forces, expected.forces, atol=1e-7)
