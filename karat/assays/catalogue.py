@@ -7,6 +7,7 @@ CATALOGUE = Catalogue(
     {
         "energy_forces": "karat.assays.energy_forces.assay:EnergyForces",
         "dynamics": "karat.assays.dynamics.assay:NveDynamics",
+        "conservation": "karat.assays.conservation.assay:Conservation",
         "torsions": "karat.assays.torsions.assay:TorsionProfiles",
         "modes": "karat.assays.modes.assay:NormalModes",
         "cost": "karat.assays.cost.assay:Cost",

@@ -81,7 +81,11 @@ def measure(bench: Bench) -> Product:
     measured = entry.assay.component.measure(potential, _cases(bench))
     arrays, stored, timings = measurement_to_result_parts(measured)
     level = potential.traits.level
-    payload = {"measured": stored, "level": None if level is None else level.as_dict()}
+    payload = {
+        "measured": stored,
+        "level": None if level is None else level.as_dict(),
+        "conservative": potential.traits.conservative,
+    }
     # its failures are shown with the score: one list each
     return Product(bench.result(payload, arrays, timings=timings))
 
@@ -112,6 +116,7 @@ def score(bench: Bench) -> Product:
         "version": type(assay).version,
         "is_reference": contender.is_reference,
         "contestant_level": None if level is None else level.as_dict(),
+        "conservative": bool(measurement.payload.get("conservative", True)),
         "timing": type(assay).timing,
         "case_names": list(scored.case_names),
         "groups": list(scored.groups),

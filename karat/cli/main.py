@@ -25,6 +25,7 @@ VERBS = {
     "split": ("karat.cli.split:split", "Split labelled data into train, valid and test files."),
     "train": ("karat.cli.train:train", "Fit a potential to labelled data."),
     "assay": ("karat.cli.assay:assay", "Measure a potential on labelled test structures."),
+    "compare": ("karat.cli.compare:compare", "Two result folders: better, worse, or tied."),
     "compute": ("karat.cli.compute:compute", "A property of structures: elastic, phonons, eos, …"),
     "export": ("karat.cli.export:export", "A potential for ASE, OpenMM or LAMMPS, verified there."),
     "import": ("karat.cli.import_model:import_model", "A mace-torch model as a .karat file."),

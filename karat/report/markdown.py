@@ -5,7 +5,7 @@ Checked: tests/report/test_formats.py.
 
 from collections.abc import Sequence
 
-from karat.report.model import View
+from karat.report.model import NON_CONSERVATIVE, View
 from karat.report.sections.data import findings_of
 from karat.report.sections.failures import troubles_of
 from karat.report.sections.metrics import with_units
@@ -67,6 +67,8 @@ def _contestants(standings: Standings) -> list[str]:
 def _contestant(row: Standing, standings: Standings) -> list[str]:
     who = row.contestant
     name = f"{plain(who.name)} (reference)" if who.is_reference else plain(who.name)
+    if not who.conservative:
+        name += f" ({NON_CONSERVATIVE})"
     cells = [name, *(_entry(row.entries[c.key], c) for c in standings.columns)]
     karats = "reference" if who.is_reference else "–"
     cells.append(karats if row.karats is None else f"{row.karats:.1f}")

@@ -19,6 +19,8 @@ from karat.results.figure import Figure
 from karat.results.result import Result
 
 UNREADABLE = "unreadable"
+NON_CONSERVATIVE = "non-conservative"
+"""Tag of contestants whose forces are not the gradient of their energy."""
 STATUSES = ("done", "failed", "not-applicable", "missing", UNREADABLE)
 
 
@@ -58,6 +60,7 @@ class Contestant:
         model: architecture of a trained one, or "".
         labels: number of its training structures, or `None`.
         seconds: what its training took, or `None`.
+        conservative: whether it says that its forces are the gradient of its energy.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Contestant:
     model: str = ""
     labels: int | None = None
     seconds: float | None = None
+    conservative: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +116,7 @@ class View:
             model=_model_name(payload.get("model", "")),
             labels=int(labels) if isinstance(labels, int | float) else None,
             seconds=float(seconds) if isinstance(seconds, int | float) else None,
+            conservative=all(bool(score.payload.get("conservative", True)) for score in mine),
         )
 
     def assay_title(self, assay: str) -> str:

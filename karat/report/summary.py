@@ -53,6 +53,7 @@ def summary_of(view: View, standings: Standings) -> Summary:
         *_undecided(standings),
         *_floors(view, standings),
         *_weak(standings),
+        *_not_gradients(view),
         *_levels(view),
         *_failures(view),
         *_data(view),
@@ -290,6 +291,18 @@ def _weak(standings: Standings) -> list[Remark]:
             text = f"{listed(bad)} {verb} no better than a trivial predictor on {column.title}."
             remarks.append(Remark("No use", "warn", text))
     return remarks
+
+
+def _not_gradients(view: View) -> list[Remark]:
+    """Those whose forces are not the gradient of their energy."""
+    names = [contestant.name for contestant in view.contestants if not contestant.conservative]
+    if not names:
+        return []
+    text = (
+        f"{listed(names)}: forces are predicted directly, not as the gradient of the energy. "
+        "Dynamics need not keep the total energy, and relaxations may not end."
+    )
+    return [Remark("Non-conservative", "warn", text)]
 
 
 def _levels(view: View) -> list[Remark]:

@@ -28,6 +28,7 @@ from karat.structures.labels import Labels
 SETTINGS = {
     "energy_forces": {},
     "dynamics": {"runs": 2, "steps": 10, "every": 5},
+    "conservation": {"structures": 2, "points": 8},
     "torsions": {"points": 4},
     "modes": {},
     "cost": {"largest_atoms": 8, "calls": 3, "batch": 2},

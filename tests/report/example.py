@@ -36,10 +36,11 @@ class Player:
     seconds: float
     labels: int = 0
     reference: bool = False
+    conservative: bool = True
 
 
 PLAYERS = (
-    Player("bpnn-50", REFERENCE, 0.31, 9e-4, labels=50),
+    Player("bpnn-50", REFERENCE, 0.31, 9e-4, labels=50, conservative=False),
     Player("bpnn-100", REFERENCE, 0.16, 9e-4, labels=100),
     Player("bpnn-200", REFERENCE, 0.075, 9e-4, labels=200),
     Player("mmff94s", CLASSICAL, 0.42, 8e-5),
@@ -202,6 +203,7 @@ def score(player: Player, assay: str) -> Result:
             "version": 1,
             "is_reference": player.reference,
             "contestant_level": None if player.level is None else player.level.as_dict(),
+            "conservative": player.conservative,
             "timing": assay == "cost",
             "case_names": cases,
             "groups": [f"block {i // 6}" for i in range(len(cases))],

@@ -114,6 +114,15 @@ def test_markdown_has_tables_with_one_width(folder):
         assert len(widths) == 1
 
 
+def test_forces_that_are_no_gradient_are_labelled_everywhere(folder, page):
+    people = {c["name"]: c for c in json.loads(render(folder, "json"))["contestants"]}
+    assert [name for name, who in people.items() if not who["conservative"]] == ["bpnn-50"]
+    assert "| bpnn-50 (non-conservative) |" in render(folder, "md")
+    text = page.read_text()
+    assert text.count(">non-conservative</span>") == 1
+    assert "bpnn-50: forces are predicted directly" in text
+
+
 def test_hostile_names_are_escaped_everywhere(example, tmp_path):
     folder = example.write_example(tmp_path, rename={"mmff94s": HOSTILE})
     text = render(folder)

@@ -1,6 +1,6 @@
 """The table of contestants: raw values first, then karats, cost, covered share, ties."""
 
-from karat.report.model import Contestant, View
+from karat.report.model import NON_CONSERVATIVE, Contestant, View
 from karat.report.sections.section import Section, lede
 from karat.report.standing import Column, Entry, Standing, Standings
 from karat.report.tags import Cell, Head, Markup, Row, empty, name_with_swatch, table, tag
@@ -65,6 +65,8 @@ def _name(who: Contestant) -> Markup:
         words.insert(0, who.model)
     mark = tag("span", "reference", class_="tag ref") if who.is_reference else ""
     inner = [name_with_swatch(who.name), " ", mark]
+    if not who.conservative:
+        inner.append(tag("span", NON_CONSERVATIVE, class_="tag warn"))
     if words:
         inner.append(tag("small", ", ".join(words)))
     return Markup("".join(str(part) for part in inner))

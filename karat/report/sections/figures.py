@@ -33,7 +33,7 @@ DRIFT = Topic(
     "Constant-energy dynamics from the same starts. A potential whose forces are the gradient "
     "of its energy keeps the total energy; drift, broken bonds and explosions show where it "
     "leaves known ground.",
-    ("dynamics", "drift", "nve", "survival"),
+    ("dynamics", "drift", "nve", "survival", "conservation"),
 )
 TORSIONS = Topic(
     "torsions",

@@ -233,6 +233,7 @@ class CompiledNative:
         self._full = _completed(cell, self._periodic)
         self._back = np.linalg.inv(self._full) @ self._built_in
         self._stretch = float(np.linalg.norm(self._back, 2))
+        self._unchanged = bool(np.array_equal(self._full, self._built_in))
         self._kernel.set_offsets(self._shifts @ self._full)
 
     def _follow(self, positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
@@ -244,15 +245,21 @@ class CompiledNative:
         """
         if not np.array_equal(cell, self._cell):
             self._set_cell(cell)
-        moved = positions @ self._back - self._built_at
+        moved = (positions if self._unchanged else positions @ self._back) - self._built_at
+        if self._holds(moved):
+            return positions  # not wrapped: a lattice translation is longer than the skin
         if self._periodic.any():
             turns = np.round(moved @ self._built_inverse) * self._periodic
             if turns.any():
                 positions, moved = positions - turns @ self._full, moved - turns @ self._built_in
-        furthest = float(np.sqrt(np.max(np.sum(moved * moved, axis=1))))
-        if self._cutoff * self._stretch + 2 * furthest > self._cutoff + SKIN:
+        if not self._holds(moved):
             self._build(positions, cell)
         return positions
+
+    def _holds(self, moved: np.ndarray) -> bool:
+        """Whether the list has every pair after these displacements."""
+        furthest = float(np.sqrt(np.max(np.einsum("ij,ij->i", moved, moved))))
+        return self._cutoff * self._stretch + 2 * furthest <= self._cutoff + SKIN
 
 
 def search(
