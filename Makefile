@@ -27,6 +27,7 @@ test-peers: .venv/ready-dev $(PEER_NAMES:%=$(PEERS)/%/ready)
 $(PEERS)/%/ready: tests/peers/requirements/%.txt
 	$(BIN)/uv venv --clear --python $(BIN)/python $(PEERS)/$*
 	VIRTUAL_ENV=$(PEERS)/$* $(BIN)/uv pip install --requirement $<
+	@if [ -f $(basename $<).bare ]; then VIRTUAL_ENV=$(PEERS)/$* $(BIN)/uv pip install --no-deps --requirement $(basename $<).bare; fi
 	@touch $@
 
 # the fast tests with the oldest dependencies that pyproject.toml allows

@@ -1,12 +1,13 @@
 """`karat compare`: what became better, worse, or stayed, between two result folders."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from karat.results.change import CasesLost, Change
+    from karat.results.result import Result
 
 EXIT_WORSE = 1
 COLOURS = {"better": "green", "worse": "red", "gone": "red", "incomparable": "yellow"}
@@ -33,7 +34,9 @@ def compare(
     ] = False,
     level: Annotated[
         float,
-        typer.Option(help="Chance of any false 'better' or 'worse' among all changes.", min=1e-6),
+        typer.Option(
+            help="Chance of any false 'better' or 'worse' among all changes.", min=1e-6, max=0.5
+        ),
     ] = 0.05,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output.")
@@ -56,29 +59,36 @@ def compare(
 
         karat compare main.results pull-request.results --json | jq .worse
     """
-    from karat.core.errors import BadInput
-    from karat.report.model import load_view
     from karat.results.change import cases_lost, changes
 
-    if level >= 1:
-        raise BadInput(f"compare: --level {level} must lie below 1.")
-    sides = [load_view(folder).scores for folder in (old, new)]
-    for folder, scores in zip((old, new), sides):
-        if not scores:
-            raise BadInput(f"{folder}: holds no scores. Finish its run with `karat run` first.")
-    names = _names(rename or [], [_contestants(scores) for scores in sides], (old, new))
-    found = changes(*sides, names, by_name, level)
-    lost = cases_lost(*sides, names)
-    failing = any(change.verdict in ("worse", "gone") for change in found)
-    failing = failing or any(one.now_failing for one in lost)
+    before, after = _scores(old), _scores(new)
+    names = _names(rename or [], [_contestants(before), _contestants(after)], (old, new))
+    found = changes(before, after, names, by_name, level)
+    lost = cases_lost(before, after, names)
     if as_json:
         _print_json(found, lost, level)
     else:
         _print_table(found, lost)
-    raise typer.Exit(EXIT_WORSE if failing else 0)
+    failing = any(change.verdict in ("worse", "gone") for change in found)
+    raise typer.Exit(EXIT_WORSE if failing or any(one.now_failing for one in lost) else 0)
 
 
-def _contestants(scores: Any) -> list[str]:
+def _scores(folder: Path) -> "tuple[Result, ...]":
+    """The scores of a run.
+
+    Raises:
+        BadInput: no run, or one without scores.
+    """
+    from karat.core.errors import BadInput
+    from karat.report.model import load_view
+
+    scores = load_view(folder).scores
+    if not scores:
+        raise BadInput(f"{folder}: holds no scores. Finish its run with `karat run` first.")
+    return scores
+
+
+def _contestants(scores: "tuple[Result, ...]") -> list[str]:
     return list(
         dict.fromkeys(
             score.payload["contestant"]

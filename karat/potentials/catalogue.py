@@ -22,10 +22,12 @@ CATALOGUE = Catalogue(
         "gfn1_xtb": "karat.potentials.external.engine_potential:Gfn1",
         "engine": "karat.potentials.external.engine_potential:Engine",
         "ase": "karat.potentials.external.ase_potential:Ase",
+        "d3": "karat.potentials.external.dispersion:D3",
         "karat_file": "karat.potentials.karat_file:KaratFile",
         "committee": "karat.potentials.committee:Committee",
         "linear": "karat.potentials.linear.linear_potential:LinearModel",
         "snap_files": "karat.potentials.linear.snap_files:SnapFiles",
+        "gap_variance": "karat.potentials.linear.gap_variance:GapVariance",
         "sgdml": "karat.potentials.kernel.sgdml_potential:SgdmlModel",
     },
 )

@@ -68,14 +68,27 @@ class CommitteeModule(AbstractNativePotential):
         )
 
     def each(self, function: Callable[..., Any], *values: Any) -> Any:
-        """What `function` gives for each member, with an axis of members in front.
+        """What `function` gives for each member, with an axis of members in front: side by side
+        where they share most of the work (`fixed_features`), else one after the other within
+        one program.
+
+        Forces of networks of messages were wrong for some members when they were computed side by
+        side in larger batches, and less precise in a compiled loop (JAX 0.10.2, CPU; the cause was
+        not found: tests/potentials/test_committee.py).
 
         Args:
             function: of a member, and of what each of `values` holds for it.
             values: trees of arrays whose first axis is that of the members; `None` stays.
         """
         own, shared = eqx.partition(self.member, self.own())
-        return jax.vmap(lambda mine, *its: function(eqx.combine(mine, shared), *its))(own, *values)
+
+        def one(mine: Any, *its: Any) -> Any:
+            return function(eqx.combine(mine, shared), *its)
+
+        if self.member.fixed_features:
+            return jax.vmap(one)(own, *values)
+        rows = [jax.tree.map(lambda a, i=i: a[i], (own, *values)) for i in range(self.members)]
+        return jax.tree.map(lambda *parts: jnp.stack(parts), *[one(*row) for row in rows])
 
     def own(self) -> Any:
         """A tree like `member` that is True on the stacked arrays."""

@@ -81,6 +81,12 @@ class AbstractNativePotential(eqx.Module):
         """Whether forces are the gradient of the energy; else `evaluate` gives them."""
         return True
 
+    @property
+    def fixed_features(self) -> bool:
+        """Whether most of the work, as descriptors, does not depend on parameters that are trained,
+        so that the members of a committee have it in common."""
+        return False
+
     def prepared(self, species: tuple[int, ...]) -> "AbstractNativePotential":
         """The same function to rounding, arranged for many evaluations with fixed parameters, as
         in dynamics, of structures of these elements; itself where there is nothing to gain."""

@@ -1,16 +1,20 @@
 """Sums of potentials: a repulsive core, dispersion, a learned correction on a force field, …
 
-Checked: tests/potentials/test_sum_potential.py.
+Checked: tests/potentials/test_sum_potential.py, tests/potentials/native/test_sum_model.py.
 """
 
 import functools
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from karat.core.errors import BadInput
+from karat.potentials.analytic.pairwise import species_index
 from karat.potentials.batch import Batch
 from karat.potentials.catalogue import potential_component
 from karat.potentials.native_protocol import AbstractNativePotential, NativePotential, Outputs
@@ -82,16 +86,26 @@ def add_potentials(potentials: Sequence[AbstractPotential]) -> AbstractPotential
     assert species is not None
     offsets = [p.reference_energies for p in natives]
     return NativePotential(
-        SumModule(
-            terms=tuple(p.module for p in natives),
-            species=species,
-            cutoff=max(p.module.cutoff for p in natives),
-            continuity=min(p.module.continuity for p in natives),
-            needs_triplets=any(p.module.needs_triplets for p in natives),
-        ),
+        fused([p.module for p in natives], species),
         reference_energies={z: sum(offset.get(z, 0.0) for offset in offsets) for z in species},
         level=_common_level(potentials),
         dtype=precisions[0],
+    )
+
+
+def fused(
+    modules: Sequence[AbstractNativePotential],
+    species: tuple[int, ...],
+    shift: Float[Array, "species"] | None = None,
+) -> "SumModule":
+    """The sum of modules; it is as smooth at its cut-off as the least smooth of them."""
+    return SumModule(
+        terms=tuple(modules),
+        species=species,
+        cutoff=max(module.cutoff for module in modules),
+        continuity=min(module.continuity for module in modules),
+        needs_triplets=any(module.needs_triplets for module in modules),
+        shift=shift,
     )
 
 
@@ -112,18 +126,29 @@ def _common_level(potentials: Sequence[AbstractPotential]) -> LevelOfTheory | No
 
 
 class SumModule(AbstractNativePotential):
-    """Native terms on one neighbour list: each gives zero beyond its own cut-off."""
+    """Native terms on one neighbour list: each gives zero beyond its own cut-off.
+
+    Attributes:
+        terms: see above.
+        shift: added to the energy of each atom, eV by element, or `None`; see `sum_model`.
+    """
 
     terms: tuple[AbstractNativePotential, ...]
     species: tuple[int, ...] = eqx.field(static=True)
     cutoff: float = eqx.field(static=True)
     continuity: int = eqx.field(static=True)
     needs_triplets: bool = eqx.field(static=True)
+    shift: Float[Array, "species"] | None = None
 
     def evaluate(self, batch: Batch) -> Outputs:
-        """Atom energies only: charges of terms are not added up."""
-        parts = [term.evaluate(batch).atom_energies for term in self.terms]
-        return Outputs(atom_energies=functools.reduce(lambda a, b: a + b, parts))
+        """Atom energies, and charges where one term has them: charges are not added up."""
+        parts = [term.evaluate(batch) for term in self.terms]
+        energies = functools.reduce(operator.add, [part.atom_energies for part in parts])
+        if self.shift is not None:
+            own = self.shift[species_index(batch.numbers, self.species)]
+            energies = energies + jnp.where(batch.atom_mask, own, 0.0)
+        charges = [part.charges for part in parts if part.charges is not None]
+        return Outputs(atom_energies=energies, charges=charges[0] if len(charges) == 1 else None)
 
     def prepared(self, species: tuple[int, ...]) -> "SumModule":
         terms = tuple(term.prepared(species) for term in self.terms)

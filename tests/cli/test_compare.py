@@ -106,4 +106,4 @@ def test_folders_without_scores_are_refused(folders, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "holds no index.json" in refusal(old, str(tmp_path / "empty"))
     assert "holds no scores" in refusal(old, write(tmp_path / "empty", {}))
-    assert "--level 1.5" in refusal(old, old, "--level", "1.5")
+    assert invoke(old, old, "--level", "0.6").exit_code == 2

@@ -235,6 +235,11 @@ class AniModule(AbstractNativePotential):
     continuity: int = eqx.field(static=True)
     needs_triplets: bool = eqx.field(static=True)
 
+    @property
+    def fixed_features(self) -> bool:
+        """Descriptors are fixed functions."""
+        return True
+
     def evaluate(self, batch: Batch) -> Outputs:
         """Atom energies; each layer is evaluated for all elements at once (one large matrix
         product), and an atom keeps its own element's part."""

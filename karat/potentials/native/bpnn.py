@@ -267,6 +267,11 @@ class BpnnModule(AbstractNativePotential):
     needs_triplets: bool = eqx.field(static=True)
     activation: str = eqx.field(static=True)
 
+    @property
+    def fixed_features(self) -> bool:
+        """Descriptors are fixed functions."""
+        return True
+
     def evaluate(self, batch: Batch) -> Outputs:
         """Atom energies.
 

@@ -46,8 +46,8 @@ FAST = {
     "sum": ("padding", "longer_neighbour_list"),
 }
 FEW = ("forces_are_gradient", "cutoff_continuity")
-ELSEWHERE = {"committee", "karat_file", "linear", "sgdml", "snap_files"}
-"""Fitted potentials have tests of their own."""
+ELSEWHERE = {"committee", "d3", "karat_file", "linear", "sgdml", "snap_files"}
+"""Fitted potentials, and dispersion, have tests of their own."""
 
 
 def rattled(structure, seed, amount=0.06):
