@@ -46,7 +46,7 @@ FAST = {
     "sum": ("padding", "longer_neighbour_list"),
 }
 FEW = ("forces_are_gradient", "cutoff_continuity")
-ELSEWHERE = {"committee", "d3", "karat_file", "linear", "sgdml", "snap_files"}
+ELSEWHERE = {"committee", "d3", "gap_variance", "karat_file", "linear", "sgdml", "snap_files"}
 """Fitted potentials, and dispersion, have tests of their own."""
 
 
