@@ -22,6 +22,7 @@ VERBS = {
     "schema": ("karat.cli.schema:schema", "Print the JSON schema of campaign files."),
     "label": ("karat.cli.label:label", "Label structures with a reference engine."),
     "check": ("karat.cli.check:check", "The data doctor: what is wrong with labelled data."),
+    "data": ("karat.cli.data:data", "Reference collections: list, show, add, get."),
     "split": ("karat.cli.split:split", "Split labelled data into train, valid and test files."),
     "train": ("karat.cli.train:train", "Fit a potential to labelled data."),
     "assay": ("karat.cli.assay:assay", "Measure a potential on labelled test structures."),
