@@ -41,7 +41,7 @@ def test_architecture(check, tmp_path):
     run_architecture_check(check, SMALL, MOLECULES, tmp_path)
 
 
-FAST = ("cutoff_continuity",)
+FAST = ("padding",)
 
 
 def conformance_cases():
