@@ -41,17 +41,9 @@ def test_architecture(check, tmp_path):
     run_architecture_check(check, SMALL, MOLECULES, tmp_path)
 
 
-FAST = ("padding",)
-
-
-def conformance_cases():
-    for dtype in ("float64", "float32"):
-        for check in CHECKS:
-            fast = dtype == "float64" and check in FAST
-            yield pytest.param(check, dtype, marks=[] if fast else [pytest.mark.slow])
-
-
-@pytest.mark.parametrize(("check", "dtype"), list(conformance_cases()))
+@pytest.mark.slow  # each compiles for 20 s and more
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("check", CHECKS)
 def test_conformance(check, dtype):
     outcome = run_check(check, make_subject(random_potential(SMALL, MOLECULES, dtype)))
     assert outcome.status == "passed", outcome
